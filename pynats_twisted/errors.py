@@ -1,0 +1,447 @@
+"""Every error that this package raises: one tree, rooted in :class:`NatsError`.
+
+The branches say whose fault it was and what may be done about it:
+
+* :class:`ConfigurationError`, :class:`InvalidArgumentError`: the caller passed something that breaks a rule. Nothing was sent.
+* :class:`ConnectionStateError` and :class:`ConnectionClosedError`: the call came at the wrong time.
+* :class:`ProtocolError`: the peer sent bytes that are not NATS. The connection is dead.
+* :class:`ServerError`: the server said ``-ERR``. Its class attributes say whether the connection survives it.
+* :class:`TransportError`: the way to the server failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+
+class NatsError(Exception):
+    """The base of all errors of this package."""
+
+    @property
+    def message(self) -> str:
+        """The text of the error."""
+        return str(self)
+
+
+# --- wrong input ---------------------------------------------------------------------------------------------
+
+
+class ConfigurationError(NatsError, ValueError):
+    """An option, a URL or a credential cannot be used; the text names it and the rule it breaks."""
+
+
+class InvalidURLError(ConfigurationError):
+    """A server URL breaks a rule. The text never contains the URL's password or token."""
+
+
+class MixedSchemesError(ConfigurationError):
+    """WebSocket (``ws``, ``wss``) and plain (``nats``, ``tls``) servers cannot be in one pool."""
+
+
+class CredentialsError(ConfigurationError):
+    """Credentials are missing, unreadable or malformed. The text never contains them."""
+
+
+class ConfigError(ConfigurationError):
+    """A configuration file of the bridge cannot be used. The text has one line for each problem.
+
+    :ivar problems: everything that is wrong with it; each a :class:`pynats_twisted.bridge.config_errors.Problem`.
+    """
+
+    def __init__(self, problems: Sequence[Any]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = list(problems)
+
+
+class TemplateError(ConfigurationError):
+    """A subject template breaks a rule; the text names the template and the rule."""
+
+
+class MissingDependencyError(NatsError, ImportError):
+    """A feature needs an extra that is not installed; the text names the ``pip install`` that brings it."""
+
+
+class InvalidArgumentError(NatsError, ValueError):
+    """A value passed to a call breaks a rule of the protocol; nothing was sent."""
+
+
+class InvalidSubjectError(InvalidArgumentError):
+    """A subject, a reply subject or an inbox prefix is not valid, here or in the server's opinion."""
+
+
+class TemplateValueError(InvalidArgumentError):
+    """A value cannot be put into a subject template. The text names the placeholder and the rule, never the value.
+
+    :ivar name: the placeholder, or an empty text where the subject as a whole is to blame.
+    :ivar reason: a fixed word for the rule: ``missing``, ``empty``, ``too-long``, ``forbidden-character``, ``not-utf-8``,
+        ``bad-percent-encoding``, ``reserved`` or ``subject-too-long``.
+    """
+
+    def __init__(self, name: str, reason: str, rule: str) -> None:
+        super().__init__(f"value for {{{name}}}: {rule}" if name else rule)
+        self.name = name
+        self.reason = reason
+
+
+class InvalidQueueError(InvalidArgumentError):
+    """A queue group name is empty or holds white space or control characters."""
+
+
+class InvalidHeaderError(InvalidArgumentError):
+    """A header name or value cannot be sent (ADR-4)."""
+
+
+class InvalidSubscriptionError(InvalidArgumentError):
+    """A subscription id or limit is not usable, or no subscription has it."""
+
+
+class MaxPayloadExceededError(InvalidArgumentError):
+    """Headers and payload together are larger than the server's ``max_payload``."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(f"headers and payload take {size} bytes, the server accepts {limit}")
+        self.size = size
+        self.limit = limit
+
+
+class HeadersNotSupportedError(NatsError):
+    """The server said in its INFO that it does not support headers."""
+
+
+class MessageNotRepliableError(NatsError):
+    """``respond`` was called on a message that has no reply subject."""
+
+
+# --- wrong time ----------------------------------------------------------------------------------------------
+
+
+class ConnectionStateError(NatsError):
+    """A call is not legal in the state that the connection is in; nothing was changed."""
+
+    def __init__(self, call: str, state: Any) -> None:
+        super().__init__(f"{call}() is not allowed in state {getattr(state, 'name', state)}")
+        self.call = call
+        self.state = state
+
+
+class NotConnectedError(ConnectionStateError):
+    """The call needs an established connection."""
+
+
+class ConnectionAlreadyStartedError(ConnectionStateError):
+    """The call belongs to the start of a connection, which is past."""
+
+
+class NoServerSelectedError(ConnectionStateError):
+    """The call needs a server, and ``select_server()`` has not been called."""
+
+
+class ConnectionDeadError(ConnectionStateError):
+    """The connection ended, or died of a protocol error, and takes no more calls until a server is selected again."""
+
+
+class ConnectionServerPoolEmpty(NatsError):
+    """No server is left to try: every one was removed after too many attempts, or none was given."""
+
+
+class ConnectionClosedError(NatsError):
+    """The client was closed for good, by ``close()``, by ``drain()``, or because it gave up reconnecting."""
+
+
+class ConnectionDrainingError(NatsError):
+    """The client is draining and takes no new subscriptions, requests or (in its last phase) publishes."""
+
+
+class SubscriptionClosedError(NatsError):
+    """The subscription has ended and every message that it had was handed out."""
+
+
+class DisconnectedError(NatsError):
+    """The connection was lost while the call waited for the server; ``__cause__`` says why when it is known."""
+
+
+class OutboundBufferFullError(NatsError):
+    """A publish found the outbound buffer (or, while disconnected, the reconnect buffer) at its bound; nothing was buffered."""
+
+    def __init__(self, pending: int, size: int, limit: int) -> None:
+        super().__init__(f"{pending} bytes are waiting, {size} more would pass the bound of {limit}")
+        self.pending = pending
+        self.size = size
+        self.limit = limit
+
+
+class TooManyRequestsError(NatsError):
+    """The bound of requests in flight (``max_requests_in_flight``) is reached."""
+
+
+class SlowConsumerError(NatsError):
+    """A subscription with ``overflow="error"`` had more messages waiting than it may."""
+
+    def __init__(self, subject: str, pending_msgs: int, pending_bytes: int) -> None:
+        super().__init__(f"subscription {subject!r} is too slow: {pending_msgs} messages ({pending_bytes} bytes) were waiting")
+        self.subject = subject
+        self.pending_msgs = pending_msgs
+        self.pending_bytes = pending_bytes
+
+
+# --- waiting in vain -----------------------------------------------------------------------------------------
+
+
+class NatsTimeoutError(NatsError, TimeoutError):
+    """Something did not happen in time; also a builtin :class:`TimeoutError`."""
+
+
+class RequestTimeoutError(NatsTimeoutError):
+    """No reply came in time. The request may have been executed."""
+
+
+class NextMessageTimeoutError(NatsTimeoutError):
+    """No message came to a subscription in time."""
+
+
+class FlushTimeoutError(NatsTimeoutError):
+    """The server did not answer a PING in time."""
+
+
+class DrainTimeoutError(NatsTimeoutError):
+    """Draining did not end in time; the connection or subscription was closed all the same."""
+
+
+class ConnectTimeoutError(NatsTimeoutError):
+    """A server did not take the connection to the end of the handshake in time; the text names the phase."""
+
+
+class NoRespondersError(NatsError):
+    """Nobody is subscribed to the subject of a request (status 503)."""
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(f"nobody answers on {subject!r}")
+        self.subject = subject
+
+
+# --- what the peer sent --------------------------------------------------------------------------------------
+
+
+class ProtocolError(NatsError):
+    """The peer sent something that is not legal NATS. The connection cannot go on."""
+
+
+class UnknownOperationError(ProtocolError):
+    """A line starts with none of the operations that a server sends."""
+
+
+class MalformedLineError(ProtocolError):
+    """The arguments of a known operation are wrong in number or form."""
+
+
+class LineTooLongError(ProtocolError):
+    """A line, or what came of it so far without its end, is longer than its bound."""
+
+
+class MessageTooLargeError(ProtocolError):
+    """A message announces more bytes than the client accepts."""
+
+
+class MissingTerminatorError(ProtocolError):
+    """A payload is not followed by CR LF."""
+
+
+class InvalidInfoError(ProtocolError):
+    """An INFO is not a JSON object, or has a known key with a value of the wrong type."""
+
+
+class UnexpectedMessageError(ProtocolError):
+    """The server sent a legal line that has no place in the state of the connection (for example no INFO first)."""
+
+
+class UntrustedDataError(ProtocolError):
+    """Bytes followed the INFO although TLS had to start: they would be taken for encrypted ones."""
+
+
+# --- what the server said with -ERR --------------------------------------------------------------------------
+
+
+class ServerError(NatsError):
+    """The server reported an error with ``-ERR``. ``text`` is its wording without quotes.
+
+    :cvar closes: the server closes the connection after this error.
+    :cvar reconnect: connecting again (to this or another server) makes sense.
+    :cvar auth: counts for the rule that the same authentication error twice from one server ends it.
+    """
+
+    closes: ClassVar[bool] = False
+    reconnect: ClassVar[bool] = True
+    auth: ClassVar[bool] = False
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+
+class UnknownServerError(ServerError):
+    """An ``-ERR`` that is not in the list of known ones. The connection goes on as long as the server lets it."""
+
+
+class AuthenticationError(ServerError):
+    """The base of what a server says of wrong, late or spent credentials."""
+
+    closes = True
+    auth = True
+
+
+class AuthorizationViolationError(AuthenticationError):
+    """The credentials were refused."""
+
+
+class AuthenticationTimeoutError(AuthenticationError):
+    """CONNECT came too late for the server."""
+
+
+class AuthenticationExpiredError(AuthenticationError):
+    """The user's credentials expired; a new connection takes fresh ones."""
+
+
+class AuthenticationRevokedError(AuthenticationError):
+    """The user was revoked."""
+
+
+class AccountAuthenticationExpiredError(AuthenticationError):
+    """The account's credentials expired."""
+
+
+class AccountRegistrationError(AuthenticationError):
+    """The server could not register the connection with its account."""
+
+
+class CapacityError(ServerError):
+    """The base of what a server says when it has no room for a connection; another one may have."""
+
+    closes = True
+
+
+class MaxConnectionsExceededError(CapacityError):
+    """The server has as many connections as it accepts."""
+
+
+class MaxAccountConnectionsExceededError(CapacityError):
+    """The account has as many connections as it may."""
+
+
+class ConnectionThrottledError(CapacityError):
+    """The server takes no new TLS connections at the moment."""
+
+
+class StaleConnectionError(ServerError):
+    """A side did not answer PINGs any more."""
+
+    closes = True
+
+
+class PermissionsViolationError(ServerError):
+    """A publish or a subscription was denied; the connection goes on.
+
+    :ivar operation: ``"publish"``, ``"publish with reply"`` or ``"subscription"``.
+    :ivar subject: the subject named by the server (with ``"publish with reply"`` the reply subject).
+    :ivar queue: the queue group, or None.
+    :ivar sid: the subscription's id where the server gave it (after a reload), or None.
+    """
+
+    def __init__(self, text: str, operation: str, subject: str, queue: str | None = None, sid: int | None = None) -> None:
+        super().__init__(text)
+        self.operation = operation
+        self.subject = subject
+        self.queue = queue
+        self.sid = sid
+
+
+class MaxSubscriptionsExceededError(ServerError):
+    """The connection has as many subscriptions as it may."""
+
+
+class ServerInvalidSubjectError(ServerError, InvalidSubjectError):
+    """The server refused the subject of a subscription."""
+
+
+class InvalidPublishSubjectError(ServerError, InvalidSubjectError):
+    """The server, in pedantic mode, refused the subject of a publish."""
+
+
+class MaxPayloadViolationError(ServerError):
+    """A message was larger than the server's limit, which may have changed since its INFO."""
+
+    closes = True
+
+
+class MaxControlLineExceededError(ServerError):
+    """A line was longer than the server's limit (4,096 bytes by default)."""
+
+    closes = True
+
+
+class UnknownProtocolOperationError(ServerError):
+    """The server did not understand what it was sent."""
+
+    closes = True
+
+
+class SecureConnectionRequiredError(ServerError):
+    """The server accepts TLS only."""
+
+    closes = True
+
+
+class WrongPortError(ServerError):
+    """The port is one for routes, gateways, leaf nodes or something else, not for clients."""
+
+    closes = True
+    reconnect = False
+
+
+class ConnectRefusedError(ServerError):
+    """The server refused the options in CONNECT (protocol version, no-responders without headers)."""
+
+    closes = True
+    reconnect = False
+
+
+# --- the way to the server -----------------------------------------------------------------------------------
+
+
+class TransportError(NatsError):
+    """The transport to a server failed; ``__cause__`` has the transport's own error."""
+
+
+class TLSError(TransportError):
+    """TLS was wanted and could not be had: verification, handshake, or a server that does not offer it."""
+
+
+class TLSNotAvailableError(TLSError):
+    """TLS is required by an option, a URL or the pool's history, and the server does not offer it. Nothing was sent to it."""
+
+
+class NoServersError(NatsError):
+    """No server could be connected to.
+
+    :ivar reasons: what went wrong, one ``(server, error)`` for each attempt that counts, oldest first; ``server`` is a
+        URL without credentials.
+    """
+
+    def __init__(self, reasons: Sequence[tuple[str, BaseException]]) -> None:
+        listed = "; ".join(f"{server}: {type(error).__name__}: {error}" for server, error in reasons)
+        super().__init__(f"no server could be connected to: {listed or 'the pool is empty'}")
+        self.reasons = list(reasons)
+
+
+# --- the testing kit -----------------------------------------------------------------------------------------
+
+
+class ServerProcessError(NatsError):
+    """A nats-server that the testing kit runs did not start, stop, reload or answer as it was told to.
+
+    :ivar log: the end of the server's log, which is also the end of the error's text; empty when there is none.
+    """
+
+    def __init__(self, text: str, log: str = "") -> None:
+        super().__init__(f"{text}\nThe end of the server's log:\n{log}" if log else text)
+        self.log = log
