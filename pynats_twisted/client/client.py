@@ -1,0 +1,664 @@
+"""What users hold: a client, for its whole life, across connections."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import Logger
+
+from ..errors import (
+    ConfigurationError,
+    ConnectionClosedError,
+    ConnectionDrainingError,
+    DisconnectedError,
+    DrainTimeoutError,
+    FlushTimeoutError,
+    NatsError,
+)
+from ..protocol.connection import ConnectionProtocol
+from ..protocol.events import Closed as ConnectionEnd
+from ..protocol.options import ClientOptions
+from ..protocol.state import ConnectionState
+from .delivery import Handler, KeyFunction
+from .factory import NatsClientFactory
+from .outbound import Outbound
+from .requests import RequestMany, Requests
+from .status import (
+    ClientStats,
+    ClientStatus,
+    Closed,
+    Connected,
+    ConnectFailed,
+    Disconnected,
+    DiscoveredServers,
+    LameDuck,
+    PublishDropped,
+    Reconnected,
+    ServerErrorEvent,
+    StatusEvent,
+)
+from .subscription import Overflow, Subscription
+from .subscriptions import ClientSubscriptions
+from .waiting import OneShot, Waiters
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall, ITransport
+
+    from ..protocol.encoder import Payload
+    from ..protocol.headers import HeadersLike
+    from ..protocol.info import ServerInfo
+    from ..protocol.message import Msg
+    from ..protocol.subscriptions import SubscriptionRecord
+    from .connection import NatsProtocol
+
+Listener = Callable[[StatusEvent], Any]
+
+_FINAL_FLUSH = 5.0
+# Listeners get all errors; the log gets these many, so that a storm of denied publishes does not fill it.
+_LOGGED_ERRORS = 100
+_MAX_EVENTS = 10_000
+
+
+class NatsClient:
+    """A NATS client. :func:`~pynats_twisted.connect` makes one that is connected; :meth:`start` begins one by hand.
+
+    It stays the same object through all reconnects; subscriptions are renewed, and what is published meanwhile is buffered.
+
+    :param reactor: connections and all time come from it.
+    :param options: see :class:`~pynats_twisted.ClientOptions`.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, options: ClientOptions | None = None, *, factory: NatsClientFactory | None = None) -> None:
+        self.reactor = reactor
+        self.core = ConnectionProtocol(options)
+        self.options: ClientOptions = self.core.options
+        self.outbound = Outbound(reactor, self.options, self.core.encoder)
+        self._stats = ClientStats()
+        self.closed_on_purpose = False
+        self._status = ClientStatus.DISCONNECTED
+        self._protocol: NatsProtocol | None = None
+        self._subscriptions = ClientSubscriptions(self)
+        self._requests = Requests(self)
+        self._factory = factory if factory is not None else NatsClientFactory(reactor, client=self)
+        self._listeners: list[Listener] = []
+        self._events: deque[StatusEvent] = deque()
+        self._events_call: IDelayedCall | None = None
+        self._connected = Waiters[NatsClient]()
+        self._closed = OneShot()
+        self._close_error: NatsError | None = None
+        self._publish_error: NatsError | None = None
+        self._ending = False
+        self._end_call: IDelayedCall | None = None
+        self._leaving = False
+        self._was_connected = False
+        self._drain: Waiters[None] | None = None
+
+    def __repr__(self) -> str:
+        server = self.connected_url
+        return f"<NatsClient {self.options.name or ''} {self._status.value}{' ' + server if server else ''}>"
+
+    # --- what is known ---------------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> ClientStatus:
+        """Where the client stands."""
+        return self._status
+
+    @property
+    def is_connected(self) -> bool:
+        """A connection is up, and is not being left."""
+        return self._protocol is not None and not self._leaving and self.core.state is ConnectionState.CONNECTED
+
+    @property
+    def server_info(self) -> ServerInfo | None:
+        """The last INFO of the connection of now, or of the last one."""
+        return self.core.server_info
+
+    @property
+    def connected_url(self) -> str | None:
+        """The server that the client is connected to, without credentials; None while it is not."""
+        server = self.core.current_server
+        return server.url if self._protocol is not None and server is not None else None
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """The URLs of the pool's servers, without credentials, in the order in which they are tried."""
+        return tuple(server.url for server in self.core.pool.servers)
+
+    @property
+    def max_payload(self) -> int | None:
+        """Bytes of headers and payload together that the server accepts; None before the first connection."""
+        return self.core.max_payload
+
+    @property
+    def stats(self) -> ClientStats:
+        """Counters over the client's whole life."""
+        stats = self._stats
+        protocol = self._protocol
+        if protocol is not None:
+            stats.in_msgs += protocol.messages
+            stats.in_bytes += protocol.bytes_received
+            protocol.messages = protocol.bytes_received = 0
+        stats.out_msgs = self.outbound.accepted
+        stats.out_bytes = self.outbound.accepted_bytes
+        return stats
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes that were published and not handed to a transport yet."""
+        return self.outbound.pending
+
+    @property
+    def requests_in_flight(self) -> int:
+        """Requests that wait for a reply."""
+        return self._requests.in_flight
+
+    @property
+    def subscriptions(self) -> tuple[Subscription, ...]:
+        """The subscriptions that have not ended."""
+        return tuple(self._subscriptions.open.values())
+
+    # --- beginning -------------------------------------------------------------------------------------------
+
+    def start(self) -> Deferred[NatsClient]:
+        """Begin to connect. Fires with the client at the first connection; at once with ``retry_on_failed_connect``.
+
+        Cancelling closes the client.
+
+        :raises NoServersError: every server was tried once and none could be connected to; ``reasons`` has each attempt.
+        """
+        from .connector import NatsConnector
+
+        if self._status is not ClientStatus.DISCONNECTED:
+            raise ConfigurationError(f"a client is started once; this one is {self._status.value}")
+        self._status = ClientStatus.CONNECTING
+        waiter: Deferred[NatsClient]
+        if self.options.retry_on_failed_connect:
+            waiter = succeed(self)
+        else:
+            first = self._connected.wait()
+            waiter = Deferred(lambda _: self._start_cancelled(first))
+            first.addCallbacks(waiter.callback, lambda failure: None if waiter.called else waiter.errback(failure))
+        NatsConnector(self.reactor, self._factory).connect()
+        return waiter
+
+    def _start_cancelled(self, first: Deferred[NatsClient]) -> None:
+        self.close()
+
+    def when_connected(self) -> Deferred[NatsClient]:
+        """Fires with the client when a connection is up: at once where one is.
+
+        :raises NoServersError: no server could be connected to.
+        :raises ConnectionClosedError: the client was closed.
+        """
+        if self._status is ClientStatus.CLOSED:
+            return fail(self._closed_error())
+        return succeed(self) if self.is_connected else self._connected.wait()
+
+    # --- publishing ------------------------------------------------------------------------------------------
+
+    def publish(
+        self, subject: str, payload: Payload = b"", reply: str | None = None, headers: HeadersLike | None = None
+    ) -> Awaitable[None]:
+        """Publish a message. It is buffered, and written at the end of the reactor's turn.
+
+        Awaiting the result gives back-pressure: it is done at once while fewer than ``high_water_bytes`` are waiting. While
+        there is no connection, up to ``reconnect_buffer_bytes`` are kept and sent in order after reconnecting.
+
+        :param subject: where to; without wildcards.
+        :param payload: at most the server's ``max_payload`` bytes, together with the headers.
+        :param reply: where a reply goes.
+        :param headers: a :class:`~pynats_twisted.Headers`, or a mapping of names to a value or several.
+        :raises InvalidSubjectError: :raises InvalidHeaderError: :raises InvalidArgumentError: a value cannot be sent.
+        :raises MaxPayloadExceededError: headers and payload are larger than the server accepts.
+        :raises OutboundBufferFullError: ``max_pending_bytes``, or while disconnected ``reconnect_buffer_bytes``, are waiting.
+        :raises ConnectionClosedError: :raises ConnectionDrainingError: the client takes nothing more.
+        """
+        if self._publish_error is not None:
+            raise type(self._publish_error)(str(self._publish_error))
+        return self.outbound.publish(subject, payload, reply, headers)
+
+    def flush(self, timeout: float | None = None) -> Deferred[None]:
+        """Fires when the server has got everything that was published before: it answered a PING behind it.
+
+        :param timeout: seconds; the option ``flush_timeout`` (10) by default.
+        :raises FlushTimeoutError: no answer came in time.
+        :raises DisconnectedError: there is no connection, or it was lost before the answer.
+        :raises ConnectionClosedError: the client is closed.
+        """
+        if self._status is ClientStatus.CLOSED:
+            return fail(self._closed_error())
+        seconds = self.options.flush_timeout if timeout is None else timeout
+        flushed = self.ping()
+
+        def on_timeout(result: Any, seconds: float) -> Any:
+            raise FlushTimeoutError(f"the server did not answer a PING within {seconds:g} s")
+
+        flushed.addTimeout(seconds, self.reactor, on_timeout)
+        return flushed
+
+    def ping(self) -> Deferred[None]:
+        """As :meth:`flush`, without a time limit of its own: the connection's own pings find out when the server is gone."""
+        if self._protocol is None or not self.is_connected:
+            return fail(DisconnectedError("there is no connection to a server"))
+        return self._protocol.ping()
+
+    def rtt(self, timeout: float | None = None) -> Deferred[float]:
+        """Seconds from a PING to its PONG.
+
+        :raises FlushTimeoutError: :raises DisconnectedError: as :meth:`flush`.
+        """
+        begun = self.reactor.seconds()
+        flushed = self.flush(timeout)
+        self.outbound.flush()
+        return flushed.addCallback(lambda _: self.reactor.seconds() - begun)
+
+    # --- subscribing -----------------------------------------------------------------------------------------
+
+    def subscribe(
+        self,
+        subject: str,
+        handler: Handler | None = None,
+        queue: str | None = None,
+        *,
+        max_msgs: int | None = None,
+        pending_msgs: int | None = None,
+        pending_bytes: int | None = None,
+        overflow: Overflow = "drop-new",
+        concurrency: int = 1,
+        ordered_by: KeyFunction | None = None,
+    ) -> Subscription:
+        """Subscribe; messages that are published from the moment at which the server has it are delivered.
+
+        ``await`` the result to know that the server has it, or to learn that it was denied.
+
+        :param subject: what to listen to; ``*`` stands for one token, ``>`` at the end for the rest.
+        :param handler: gets each message: a plain function, one that returns a Deferred, or a coroutine function. What it
+            raises is logged and counted. Without one, use ``next()`` or ``async for``.
+        :param queue: a queue group: each message goes to one member of it.
+        :param max_msgs: end after that many messages.
+        :param pending_msgs: messages that may wait (65,536 by default, 0 for no bound); :param pending_bytes: their bytes (64 MiB).
+        :param overflow: when more would wait: ``"drop-new"`` the newest, ``"drop-old"`` the oldest, ``"pause"`` reading
+            from the server for five seconds at most and then drop, or end with an ``"error"``.
+        :param concurrency: how many handlers may run at once, where they return Deferreds or are coroutines.
+        :param ordered_by: gives a message's key; messages of one key are handled in order, one at a time.
+        :raises InvalidSubjectError: :raises InvalidQueueError: :raises ConfigurationError: a value is not valid.
+        :raises ConnectionClosedError: :raises ConnectionDrainingError: the client takes no new subscriptions.
+        """
+        self._refuse_new("subscription")
+        options = self.options
+        subscription = Subscription(
+            self._subscriptions,
+            subject,
+            queue,
+            handler,
+            pending_msgs=options.pending_msgs if pending_msgs is None else pending_msgs,
+            pending_bytes=options.pending_bytes if pending_bytes is None else pending_bytes,
+            overflow=overflow,
+            concurrency=concurrency,
+            ordered_by=ordered_by,
+        )
+        self._subscriptions.add(subscription, max_msgs)
+        return subscription
+
+    def _refuse_new(self, what: str) -> None:
+        if self._status is ClientStatus.CLOSED or self._ending:
+            raise self._closed_error()
+        if self._drain is not None:
+            raise ConnectionDrainingError(f"the client is draining and takes no new {what}")
+
+    # --- requests --------------------------------------------------------------------------------------------
+
+    def request(
+        self, subject: str, payload: Payload = b"", headers: HeadersLike | None = None, timeout: float | None = None
+    ) -> Deferred[Msg]:
+        """Publish, and wait for the first reply. Cancelling drops a late reply silently.
+
+        When the connection is lost meanwhile, it keeps waiting, unless ``fail_requests_on_disconnect`` is set.
+
+        :param timeout: seconds; the option ``request_timeout`` (5) by default.
+        :raises NoRespondersError: nobody listens there.
+        :raises RequestTimeoutError: no reply came in time; the request may have been executed.
+        :raises PermissionsViolationError: the publish, or the inbox, was denied.
+        :raises DisconnectedError: :raises ConnectionClosedError: the connection was lost, the client was closed.
+        :raises TooManyRequestsError: ``max_requests_in_flight`` is reached.
+
+        What :meth:`publish` raises is raised here too.
+        """
+        self._refuse_new("request")
+        return self._requests.request(subject, payload, headers, self.options.request_timeout if timeout is None else timeout)
+
+    def request_many(
+        self,
+        subject: str,
+        payload: Payload = b"",
+        headers: HeadersLike | None = None,
+        *,
+        max_msgs: int | None = None,
+        stall: float | None = None,
+        timeout: float | None = None,
+        sentinel: Callable[[Msg], bool] | None = None,
+    ) -> RequestMany:
+        """Publish, and hand out all replies, for ``async for`` (ADR-47).
+
+        :param max_msgs: end after that many replies.
+        :param stall: end when for so many seconds after a reply no other came.
+        :param timeout: end after so many seconds; the option ``request_timeout`` (5) by default.
+        :param sentinel: end at the reply for which it returns true, without handing that out.
+
+        What :meth:`publish` raises is raised here; NoRespondersError by the iteration.
+        """
+        self._refuse_new("request")
+        seconds = self.options.request_timeout if timeout is None else timeout
+        return self._requests.request_many(subject, payload, headers, max_msgs, stall, seconds, sentinel)
+
+    # --- the end ---------------------------------------------------------------------------------------------
+
+    def close(self) -> Deferred[None]:
+        """Close for good. What was published is still written, for one second at most; everybody who waits is told.
+
+        Fires when the connection is gone. Never fails; closing twice is no error.
+        """
+        if not self._ending:
+            self.closed_on_purpose = True
+            self._end(None)
+        return self._closed.wait()
+
+    def when_closed(self) -> Deferred[None]:
+        """Fires when the client is closed for good, whatever the reason; :class:`~.status.Closed` tells it."""
+        return self._closed.wait()
+
+    def drain(self, timeout: float | None = None) -> Deferred[None]:
+        """Close without losing a message: every subscription ends and what it has got is handled, requests in flight
+        get their replies, what was published reaches the server, and then the client is closed.
+
+        :param timeout: seconds; the option ``drain_timeout`` (30) by default.
+        :raises DrainTimeoutError: it took longer; the client was closed all the same.
+        :raises DisconnectedError: there is no connection, or it was lost meanwhile; the client was closed.
+        """
+        if self._status is ClientStatus.CLOSED or (self._ending and self._drain is None):
+            return self._closed.wait()
+        if self._drain is None:
+            self._drain = Waiters[None]()
+            result = self._drain.wait()
+            self.closed_on_purpose = True
+            begun = Deferred.fromCoroutine(self._drain_all(self.options.drain_timeout if timeout is None else timeout))
+            begun.addCallbacks(self._drain.fire, lambda failure: self._drain_failed(failure.value))
+            return result
+        return self._drain.wait()
+
+    def _drain_failed(self, error: BaseException) -> None:
+        assert self._drain is not None
+        self._drain.fail(error)
+
+    async def _drain_all(self, timeout: float) -> None:
+        if not self.is_connected:
+            await self.close()
+            raise DisconnectedError("the client was closed, not drained: there was no connection")
+        self._status = ClientStatus.DRAINING
+        end = self.reactor.seconds() + timeout
+        late: NatsError | None = None
+        draining = [subscription.drain(timeout) for subscription in self.subscriptions]
+        for each in draining:
+            try:
+                await each
+            except DrainTimeoutError as error:
+                late = late or error
+        idle = self._requests.when_idle()
+        idle.addTimeout(max(0.0, end - self.reactor.seconds()), self.reactor, lambda result, seconds: DrainTimeoutError)
+        if await idle is DrainTimeoutError:
+            late = late or DrainTimeoutError(f"requests were still waiting for replies after {timeout:g} s")
+        self._publish_error = ConnectionDrainingError("the client is draining and takes no more publishes")
+        try:
+            await self.flush(_FINAL_FLUSH)
+        finally:
+            lost = self._close_error
+            await self.close()
+        if lost is not None or late is not None:
+            raise lost or late  # type: ignore[misc]
+
+    async def __aenter__(self) -> NatsClient:
+        return self
+
+    async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is None:
+            await self.drain()
+        else:
+            await self.close()
+
+    def force_reconnect(self) -> None:
+        """Leave the connection of now, if there is one, and connect again at once, without a wait.
+
+        What was published before is written first, for one second at most.
+
+        :raises ConnectionClosedError: the client is closed.
+        """
+        if self._status is ClientStatus.CLOSED or self._ending:
+            raise self._closed_error()
+        if self.is_connected:
+            self.outbound.flush()
+            self._leave()
+        self._factory.retry_now()
+
+    def _leave(self) -> None:
+        assert self._protocol is not None
+        self._leaving = True
+        self.outbound.detach()
+        self._protocol.leave()
+
+    def _end(self, error: NatsError | None) -> None:
+        self._ending = True
+        self._close_error = self._close_error or error
+        self._publish_error = self._closed_error()
+        self._factory.stopTrying()
+        protocol = self._protocol or self._factory.protocol_in_use
+        if protocol is not None:
+            protocol.close()
+        else:
+            # Never from inside the caller's stack.
+            self._end_call = self.reactor.callLater(0, self._finish)
+
+    def _finish(self) -> None:
+        if self._status is ClientStatus.CLOSED:
+            return
+        if self._end_call is not None and self._end_call.active():
+            self._end_call.cancel()
+        self._ending = True
+        self._status = ClientStatus.CLOSED
+        error = self._closed_error()
+        self._publish_error = error
+        undelivered = self.outbound.close(error)
+        self._requests.closed(error)
+        self._subscriptions.closed(error)
+        self._connected.fail(error)
+        self.emit(Closed(self._close_error, undelivered))
+        self._tell_listeners()
+        self._closed.happen()
+
+    def _closed_error(self) -> NatsError:
+        if self._close_error is None:
+            return ConnectionClosedError("the client is closed")
+        if not self._was_connected:
+            return self._close_error
+        error = ConnectionClosedError(f"the client is closed: {self._close_error}")
+        error.__cause__ = self._close_error
+        return error
+
+    # --- what the factory tells ------------------------------------------------------------------------------
+
+    def _connecting(self) -> None:
+        if self._status is ClientStatus.DISCONNECTED:
+            self._status = ClientStatus.CONNECTING
+
+    def _looking(self) -> None:
+        if self._was_connected:
+            self._status = ClientStatus.RECONNECTING
+
+    def _attempt_failed(self, error: BaseException) -> None:
+        if self._ending:
+            if self._protocol is None and self._status is not ClientStatus.CLOSED and self._end_call is None:
+                self._end_call = self.reactor.callLater(0, self._finish)
+            return
+        server = self.core.current_server
+        self.emit(ConnectFailed(server.url if server is not None else "", error))
+
+    def _gave_up(self, error: NatsError | None) -> None:
+        self._close_error = self._close_error or error
+        self._finish()
+
+    # --- what the connection tells (ConnectionListener) ------------------------------------------------------
+
+    def connection_made(self, protocol: NatsProtocol) -> None:
+        """The handshake is complete: renew the subscriptions, then send what waited."""
+        self._factory.established()
+        self._protocol = protocol
+        self._leaving = False
+        transport: ITransport = protocol.transport  # type: ignore[assignment]
+        lines = self.core.resubscribe()
+        if lines:
+            transport.write(lines)
+        refused = self.outbound.attach(transport)
+        self._status = ClientStatus.CONNECTED
+        url = self.connected_url or ""
+        if self._was_connected:
+            self._stats.reconnects += 1
+            self.emit(Reconnected(url))
+        else:
+            self.emit(Connected(url))
+        self._was_connected = True
+        for subject, error in refused:
+            self.emit(PublishDropped(subject, error))
+        self._tell_discovered()
+        self._subscriptions.connected()
+        self._connected.fire(self)
+
+    def connection_ended(self, protocol: NatsProtocol, closed: ConnectionEnd) -> None:
+        """The transport is gone."""
+        if protocol is not self._protocol:
+            if self._ending:
+                self._finish()
+            else:
+                self._attempt_failed(closed.error or DisconnectedError("the server closed the connection before the handshake was complete"))
+            return
+        unconfirmed = protocol.unconfirmed
+        url = self.connected_url or ""
+        # Reading the counters moves them here from the protocol that is gone.
+        _ = self.stats
+        self._protocol = None
+        self.outbound.detach()
+        self.emit(Disconnected(url, closed.error, unconfirmed))
+        draining = self._drain is not None
+        if self._ending or draining or not self.options.allow_reconnect:
+            if not self._ending:
+                lost = DisconnectedError(f"the connection was lost{' while draining' if draining else ''}: {closed.error or 'no reason was given'}")
+                lost.__cause__ = closed.error
+                self._close_error = self._close_error or lost
+                self._factory.stopTrying()
+            self._finish()
+            return
+        self._status = ClientStatus.RECONNECTING
+        self._subscriptions.disconnected()
+        self._requests.disconnected()
+
+    def info_received(self, protocol: NatsProtocol, info: ServerInfo) -> None:
+        """An INFO came after the handshake."""
+        self._tell_discovered()
+        if info.ldm and not self._leaving and protocol is self._protocol:
+            self._lame_duck(protocol)
+
+    def _tell_discovered(self) -> None:
+        discovered = self.core.servers_discovered()
+        if discovered:
+            self.emit(DiscoveredServers(tuple(server.url for server in discovered)))
+
+    def _lame_duck(self, protocol: NatsProtocol) -> None:
+        self.emit(LameDuck(self.connected_url or ""))
+        options = self.options
+        others = [server for server in self.core.pool.servers if server is not self.core.current_server]
+        if not (options.leave_on_lame_duck and options.allow_reconnect and others) or self._drain is not None:
+            return
+        # What is published from here on waits for the next server; what was published before is confirmed, and what this
+        # server has sent has come, when its PONG is here.
+        self.outbound.flush()
+        self._leaving = True
+        asked = protocol.ping()
+        self.outbound.flush()
+        self.outbound.detach()
+        asked.addCallbacks(lambda _: self._leave(), lambda failure: None)
+
+    def error_received(self, protocol: NatsProtocol, error: NatsError) -> None:
+        """The server reported an error, or broke the protocol. Where it is about a call, that call is told as well."""
+        self._stats.server_errors += 1
+        if not (self._subscriptions.denied(error) or self._requests.denied(error)) and self._stats.server_errors <= _LOGGED_ERRORS:
+            self._log.warn("The server {url} reported: {error!r}", url=str(self.core.current_server), error=error)
+        self.emit(ServerErrorEvent(error))
+
+    def subscription_ended(self, protocol: NatsProtocol, record: SubscriptionRecord) -> None:
+        """A subscription got the last message of its limit."""
+        self._subscriptions.unsubscribed(record)
+
+    def pause_reading(self) -> None:
+        """Stop reading from the server. Only for the subscriptions' overflow policy."""
+        if self._protocol is not None:
+            self._protocol.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        if self._protocol is not None:
+            self._protocol.resume_reading()
+
+    # --- listeners -------------------------------------------------------------------------------------------
+
+    def add_listener(self, listener: Listener) -> None:
+        """Call ``listener`` with each :class:`~.status.StatusEvent`, in order, from the reactor and never from inside a call.
+
+        What it raises is logged and counted.
+        """
+        self._listeners.append(listener)
+
+    def remove_listener(self, listener: Listener) -> None:
+        """Call it no more."""
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+
+    def emit(self, event: StatusEvent) -> None:
+        """Tell the listeners, soon."""
+        if not self._listeners:
+            return
+        if len(self._events) >= _MAX_EVENTS:
+            self._stats.dropped_events += 1
+            return
+        self._events.append(event)
+        if self._events_call is None:
+            self._events_call = self.reactor.callLater(0, self._tell_listeners)
+
+    def _tell_listeners(self) -> None:
+        if self._events_call is not None and self._events_call.active():
+            self._events_call.cancel()
+        self._events_call = None
+        while self._events:
+            event = self._events.popleft()
+            for listener in list(self._listeners):
+                try:
+                    listener(event)
+                except Exception:
+                    self._stats.listener_errors += 1
+                    self._log.failure("A listener failed on {event!r}", event=event)
+
+
+def connect(reactor: Any, servers: Any = "nats://127.0.0.1:4222", **options: Any) -> Deferred[NatsClient]:
+    """Connect to a NATS server.
+
+    :param reactor: connections and all time come from it.
+    :param servers: a URL, several in a list or separated by commas.
+    :param options: see :class:`~pynats_twisted.ClientOptions`.
+    :returns: fires with the client when it is connected; at once with ``retry_on_failed_connect``. Cancelling it stops everything.
+    :raises ConfigurationError: an option or a URL is not valid; the text names it.
+    :raises NoServersError: every server was tried once and none could be connected to; ``reasons`` has each attempt.
+    """
+    return NatsClient(reactor, ClientOptions.from_keywords(servers, **options)).start()

@@ -1,0 +1,150 @@
+"""One request, many replies (ADR-47)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred, fail
+
+from ..errors import ConfigurationError, NatsError, NoRespondersError
+from .waiting import Ready
+
+if TYPE_CHECKING:
+    from ..protocol.message import Msg
+    from .requests import Requests
+
+NO_RESPONDERS = 503
+
+
+class RequestMany(AsyncIterator["Msg"]):
+    """The replies to one request, for ``async for``.
+
+    It ends after ``max_msgs`` replies, when none came for ``stall`` seconds after one, at the ``sentinel`` (which is not
+    handed out), or at ``timeout``. None of these is an error. Where nobody listens, NoRespondersError is raised.
+
+    :ivar reason: what ended it: ``"max_msgs"``, ``"stall"``, ``"sentinel"``, ``"timeout"``, ``"cancelled"`` or
+        ``"error"``; None before.
+    :ivar dropped: replies that were dropped because too many waited to be taken.
+    """
+
+    def __init__(
+        self,
+        requests: Requests,
+        token: str,
+        subject: str,
+        *,
+        max_msgs: int | None,
+        stall: float | None,
+        timeout: float,
+        sentinel: Callable[[Msg], bool] | None,
+        bound: int,
+    ) -> None:
+        if max_msgs is not None and max_msgs < 1:
+            raise ConfigurationError(f"max_msgs={max_msgs!r} is not a number of 1 or more")
+        if stall is not None and stall <= 0:
+            raise ConfigurationError(f"stall={stall!r} is not a number of seconds above 0")
+        self.subject = subject
+        self.reason: str | None = None
+        self.dropped = 0
+        self._requests = requests
+        self._token = token
+        self._max_msgs = max_msgs
+        self._stall = stall
+        self._sentinel = sentinel
+        self._bound = bound
+        self._count = 0
+        self._end = requests.now + timeout
+        self._queue: deque[Msg] = deque()
+        self._waiting: deque[Deferred[Msg]] = deque()
+        self._error: BaseException | None = None
+
+    def __repr__(self) -> str:
+        return f"<RequestMany {self.subject!r}, {self._count} replies, {self.reason or 'open'}>"
+
+    # --- taking ----------------------------------------------------------------------------------------------
+
+    def __aiter__(self) -> RequestMany:
+        return self
+
+    def __anext__(self) -> Awaitable[Msg]:
+        if self._queue:
+            return Ready(self._queue.popleft())
+        if self.reason is not None:
+            return fail(self._end_error())
+        waiter: Deferred[Msg] = Deferred(self._waiting.remove)
+        self._waiting.append(waiter)
+        return waiter
+
+    def collect(self) -> Deferred[list[Msg]]:
+        """All replies, when the last has come.
+
+        :raises NoRespondersError: nobody listens.
+        """
+
+        async def gather() -> list[Msg]:
+            return [msg async for msg in self]
+
+        return Deferred.fromCoroutine(gather())
+
+    def cancel(self) -> None:
+        """Take no more replies. Who leaves the loop early may call it; else the request ends by itself, at its timeout."""
+        self._requests.forget(self._token)
+        self._finish("cancelled")
+
+    def _end_error(self) -> BaseException:
+        error, self._error = self._error, None
+        return error if error is not None else StopAsyncIteration()
+
+    # --- replies and ends ------------------------------------------------------------------------------------
+
+    def received(self, msg: Msg) -> None:
+        """A reply has come."""
+        if msg.status == NO_RESPONDERS and not msg.data and not self._count:
+            self.failed(NoRespondersError(self.subject))
+            return
+        if self._sentinel is not None:
+            try:
+                is_last = self._sentinel(msg)
+            except Exception as error:
+                self._requests.forget(self._token)
+                self._error = error
+                self._finish("error")
+                return
+            if is_last:
+                self._requests.forget(self._token)
+                self._finish("sentinel")
+                return
+        self._count += 1
+        last = self._max_msgs is not None and self._count >= self._max_msgs
+        if last:
+            self._requests.forget(self._token)
+        elif self._stall is not None:
+            self._requests.extend(self._token, max(0.0, min(self._stall, self._end - self._requests.now)))
+        if self._waiting:
+            self._waiting.popleft().callback(msg)
+        elif self._bound and len(self._queue) >= self._bound:
+            self.dropped += 1
+        else:
+            self._queue.append(msg)
+        if last:
+            self._finish("max_msgs")
+
+    def expired(self) -> None:
+        """The deadline has come: the whole time is over, or nothing came for the stall time."""
+        self._finish("timeout" if self._requests.now >= self._end else "stall")
+
+    def failed(self, error: NatsError) -> None:
+        """The request cannot be answered any more."""
+        self._requests.forget(self._token)
+        self._error = error
+        self._finish("error")
+
+    def _finish(self, reason: str) -> None:
+        if self.reason is not None:
+            return
+        self.reason = reason
+        waiting, self._waiting = self._waiting, deque()
+        for waiter in waiting:
+            waiter.errback(self._end_error())

@@ -1,0 +1,94 @@
+"""Many callers waiting for one thing, each with a Deferred of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, Generic, TypeVar
+
+from twisted.internet.defer import Deferred, fail, succeed
+
+T = TypeVar("T")
+
+
+class Ready(Generic[T]):
+    """An awaitable that already has its value; cheaper than a Deferred."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: T) -> None:
+        self._value = value
+
+    def __await__(self) -> Generator[Any, None, T]:
+        return self._value
+        yield
+
+
+class Waiters(Generic[T]):
+    """Deferreds that are fired together. Each can be cancelled without touching the others."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: list[Deferred[T]] = []
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def wait(self) -> Deferred[T]:
+        """A new Deferred for a new caller."""
+        waiter: Deferred[T] = Deferred(self._waiting_remove)
+        self._waiting.append(waiter)
+        return waiter
+
+    def _waiting_remove(self, waiter: Deferred[T]) -> None:
+        if waiter in self._waiting:
+            self._waiting.remove(waiter)
+
+    def fire(self, result: T) -> None:
+        """Give all who wait the result."""
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            if not waiter.called:
+                waiter.callback(result)
+
+    def fail(self, error: BaseException) -> None:
+        """Give all who wait the error."""
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            if not waiter.called:
+                waiter.errback(error)
+
+
+class OneShot:
+    """Something that happens once, or fails once, before or after it is waited for."""
+
+    __slots__ = ("_error", "_waiters", "done")
+
+    def __init__(self) -> None:
+        self._waiters = Waiters[None]()
+        self._error: BaseException | None = None
+        self.done = False
+
+    @property
+    def waited_for(self) -> bool:
+        """Somebody waits now."""
+        return len(self._waiters) > 0
+
+    def wait(self) -> Deferred[None]:
+        """A new Deferred for a new caller; it has fired when the thing has happened."""
+        if not self.done:
+            return self._waiters.wait()
+        return succeed(None) if self._error is None else fail(self._error)
+
+    def happen(self) -> None:
+        """It has happened."""
+        if not self.done:
+            self.done = True
+            self._waiters.fire(None)
+
+    def fail(self, error: BaseException) -> None:
+        """It will not happen."""
+        if not self.done:
+            self.done = True
+            self._error = error
+            self._waiters.fail(error)
