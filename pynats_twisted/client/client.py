@@ -24,6 +24,7 @@ from ..protocol.options import ClientOptions
 from ..protocol.state import ConnectionState
 from .delivery import Handler, KeyFunction
 from .factory import NatsClientFactory
+from .migration import Migration
 from .outbound import Outbound
 from .requests import RequestMany, Requests
 from .status import (
@@ -97,6 +98,7 @@ class NatsClient:
         self._leaving = False
         self._was_connected = False
         self._drain: Waiters[None] | None = None
+        self._migration: Migration | None = None
 
     def __repr__(self) -> str:
         server = self.connected_url
@@ -400,6 +402,7 @@ class NatsClient:
         if not self.is_connected:
             await self.close()
             raise DisconnectedError("the client was closed, not drained: there was no connection")
+        self._stop_migration()
         self._status = ClientStatus.DRAINING
         end = self.reactor.seconds() + timeout
         late: NatsError | None = None
@@ -441,6 +444,7 @@ class NatsClient:
         if self._status is ClientStatus.CLOSED or self._ending:
             raise self._closed_error()
         if self.is_connected:
+            self._stop_migration()
             self.outbound.flush()
             self._leave()
         self._factory.retry_now()
@@ -451,8 +455,14 @@ class NatsClient:
         self.outbound.detach()
         self._protocol.leave()
 
+    def _stop_migration(self) -> None:
+        migration, self._migration = self._migration, None
+        if migration is not None:
+            migration.cancel()
+
     def _end(self, error: NatsError | None) -> None:
         self._ending = True
+        self._stop_migration()
         self._close_error = self._close_error or error
         self._publish_error = self._closed_error()
         self._factory.stopTrying()
@@ -522,14 +532,15 @@ class NatsClient:
         lines = self.core.resubscribe()
         if lines:
             transport.write(lines)
-        refused = self.outbound.attach(transport)
-        self._status = ClientStatus.CONNECTED
-        url = self.connected_url or ""
+        refused = self.outbound.attach(transport, self.core.encoder)
         if self._was_connected:
             self._stats.reconnects += 1
-            self.emit(Reconnected(url))
-        else:
-            self.emit(Connected(url))
+        self._tell_connected(refused)
+
+    def _tell_connected(self, refused: list[tuple[str, NatsError]]) -> None:
+        self._status = ClientStatus.CONNECTED
+        url = self.connected_url or ""
+        self.emit(Reconnected(url) if self._was_connected else Connected(url))
         self._was_connected = True
         for subject, error in refused:
             self.emit(PublishDropped(subject, error))
@@ -545,6 +556,7 @@ class NatsClient:
             else:
                 self._attempt_failed(closed.error or DisconnectedError("the server closed the connection before the handshake was complete"))
             return
+        self._stop_migration()
         unconfirmed = protocol.unconfirmed
         url = self.connected_url or ""
         # Reading the counters moves them here from the protocol that is gone.
@@ -580,16 +592,35 @@ class NatsClient:
         self.emit(LameDuck(self.connected_url or ""))
         options = self.options
         others = [server for server in self.core.pool.servers if server is not self.core.current_server]
-        if not (options.leave_on_lame_duck and options.allow_reconnect and others) or self._drain is not None:
-            return
-        # What is published from here on waits for the next server; what was published before is confirmed, and what this
-        # server has sent has come, when its PONG is here.
-        self.outbound.flush()
+        if options.leave_on_lame_duck and options.allow_reconnect and others and self._drain is None and self._migration is None:
+            self._migrate(protocol)
+
+    def _migrate(self, protocol: NatsProtocol) -> None:
+        self._migration = Migration(self, protocol)
+        self._migration.begin()
+
+    def hold_outbound(self) -> None:
+        """Keep what is published for the next connection. Only for a migration."""
         self._leaving = True
-        asked = protocol.ping()
-        self.outbound.flush()
         self.outbound.detach()
-        asked.addCallbacks(lambda _: self._leave(), lambda failure: None)
+
+    def migrated(self, protocol: NatsProtocol) -> None:
+        """Serve by another connection from now on. Only for a migration."""
+        old, url = self._protocol, self.connected_url or ""
+        assert old is not None
+        # Reading the counters moves them here from the protocol that goes.
+        _ = self.stats
+        on_end = old.on_end
+        old.retire()
+        self._migration = None
+        self.core = protocol.core
+        self._protocol = self._factory.protocol_in_use = protocol
+        protocol.adopt(self.outbound, self, on_end)
+        self._leaving = False
+        self._stats.reconnects += 1
+        self.emit(Disconnected(url, None, 0))
+        refused = self.outbound.attach(protocol.transport, protocol.core.encoder)  # type: ignore[arg-type]
+        self._tell_connected(refused)
 
     def error_received(self, protocol: NatsProtocol, error: NatsError) -> None:
         """The server reported an error, or broke the protocol. Where it is about a call, that call is told as well."""

@@ -142,11 +142,16 @@ class NatsProtocol(Protocol):
         core = self.core
         if self._ended or core.state is ConnectionState.CLOSED:
             return
-        outbound = self.outbound
         core.receive_data_from_server(data)
         out = core.data_to_send()
         if out:
             self.transport.write(out)  # type: ignore[union-attr]
+        self.dispatch()
+
+    def dispatch(self) -> None:
+        """Hand out the core's events. What is published meanwhile is written as one."""
+        core = self.core
+        outbound = self.outbound
         outbound.cork()
         try:
             messages = size = 0
@@ -300,6 +305,29 @@ class NatsProtocol(Protocol):
         self._send_ping(waiter)
         return waiter
 
+    def ping_past_outbound(self, lines: bytes) -> Deferred[None]:
+        """Write ``lines`` and a PING at once, while the outbound buffer is held for another connection."""
+        waiter: Deferred[None] = Deferred()
+        self._pings.append((waiter, self.outbound.accepted))
+        self._write(lines + self.core.ping())
+        return waiter
+
+    def adopt(self, outbound: Outbound, listener: ConnectionListener, on_end: Callable[[Failure], None] | None) -> None:
+        """Serve a client from now on. Everything that it published so far was confirmed elsewhere."""
+        self.outbound.close()
+        self.outbound = outbound
+        self._listener = listener
+        self.on_end = on_end
+        self._confirmed = outbound.accepted - outbound.waiting_publishes
+        self._pings = deque((waiter, self._confirmed) for waiter, _ in self._pings)
+
+    def retire(self) -> None:
+        """Serve nobody any more, and end."""
+        self._listener = _RETIRED
+        self.on_end = None
+        self.outbound = Outbound(self._reactor, self._options, self.core.encoder)
+        self.close()
+
     def _send_ping(self, waiter: Deferred[None] | None) -> None:
         self._pings.append((waiter, self.outbound.accepted))
         self.outbound.control(self.core.ping())
@@ -431,6 +459,28 @@ class NatsProtocol(Protocol):
             self._listener.error_received(self, error)
         else:
             self._log.warn("The server reported: {error!r}", error=error)
+
+
+class _Retired:
+    """Listens to a connection that nobody needs any more."""
+
+    def connection_made(self, protocol: NatsProtocol) -> None:
+        pass
+
+    def connection_ended(self, protocol: NatsProtocol, closed: Closed) -> None:
+        pass
+
+    def info_received(self, protocol: NatsProtocol, info: ServerInfo) -> None:
+        pass
+
+    def error_received(self, protocol: NatsProtocol, error: NatsError) -> None:
+        pass
+
+    def subscription_ended(self, protocol: NatsProtocol, record: SubscriptionRecord) -> None:
+        pass
+
+
+_RETIRED = _Retired()
 
 
 def _fired(protocol: NatsProtocol) -> Deferred[NatsProtocol]:

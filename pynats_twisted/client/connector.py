@@ -53,6 +53,18 @@ class _ConnectionFactory(Factory):
         return protocol
 
 
+class SingleConnectionFactory(Factory):
+    """Builds the one protocol that it was given."""
+
+    noisy = False
+
+    def __init__(self, protocol: Protocol) -> None:
+        self._protocol_to_give = protocol
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
+        return self._protocol_to_give
+
+
 @implementer(IConnector)
 class NatsConnector:
     """Connects to the pool's next server each time :meth:`connect` is called, and tells the factory how it went.

@@ -45,11 +45,15 @@ class NatsClientFactory(ReconnectingClientFactory):
 
         self.clock = reactor
         self.client = client if client is not None else NatsClient(reactor, options, factory=self)
-        self.core: ConnectionProtocol = self.client.core
         self.protocol_in_use: NatsProtocol | None = None
         self._ever_connected = False
         self._callID: IDelayedCall | None = None
         self._gone = False
+
+    @property
+    def core(self) -> ConnectionProtocol:
+        """The state machine of the connection of now; another one after a move away from a lame duck server."""
+        return self.client.core
 
     def when_connected(self) -> Deferred[NatsClient]:
         """Fires with the client when it is connected; fails with what :func:`~pynats_twisted.connect` fails with."""

@@ -189,11 +189,16 @@ class Outbound:
 
     # --- connections come and go -----------------------------------------------------------------------------
 
-    def attach(self, transport: ITransport) -> list[tuple[str, NatsError]]:
+    def attach(self, transport: ITransport, encoder: PublishEncoder | None = None) -> list[tuple[str, NatsError]]:
         """A connection is up: send what waited for it.
+
+        :param encoder: the one that knows this server's limits, where it is another one than before.
 
         :returns: the publishes that do not fit the new server's limits, as (subject, error). They are taken out.
         """
+        if encoder is not None:
+            self._encoder = encoder
+            self._encode = encoder.encode
         refused = self._check_again()
         self._transport = transport
         self._paused = False

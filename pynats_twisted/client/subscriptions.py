@@ -25,6 +25,7 @@ from .subscription import Subscription
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+    from ..protocol.connection import ConnectionProtocol
     from ..protocol.headers import HeadersLike
     from ..protocol.message import Msg
     from ..protocol.subscriptions import SubscriptionRecord
@@ -42,7 +43,6 @@ class ClientSubscriptions:
     def __init__(self, client: NatsClient) -> None:
         self._client = client
         self.reactor: IReactorTime = client.reactor
-        self._core = client.core
         self.open: dict[int, Subscription] = {}
         # Those whose confirmation hangs on the PONG that is under way.
         self._unconfirmed: list[Subscription] = []
@@ -50,6 +50,10 @@ class ClientSubscriptions:
         self._pause_end: IDelayedCall | None = None
         # After a pause that took too long, nobody pauses until everybody caught up.
         self._pause_spent: set[Subscription] = set()
+
+    @property
+    def _core(self) -> ConnectionProtocol:
+        return self._client.core
 
     @property
     def drain_timeout(self) -> float:

@@ -48,14 +48,28 @@ class ConnectionProtocol:
 
     :param options: what to connect to, and how.
     :param rng: the source of the pool's shuffling and jitter.
+    :param sibling: a connection of the same client: options, pool, subscriptions and credentials are shared with it. For
+        moving from one server to another while the first still serves.
+    :ivar held: a list to put messages into instead of counting and delivering them, until :meth:`deliver`; or None.
+    :ivar recorded: a list that gets every message that is delivered; or None.
     """
 
-    def __init__(self, options: ClientOptions | None = None, rng: random.Random | None = None) -> None:
-        self.options = options if options is not None else ClientOptions()
-        self.pool = ServerPool(self.options, rng)
-        self.subscriptions = SubscriptionTable()
+    def __init__(
+        self, options: ClientOptions | None = None, rng: random.Random | None = None, *, sibling: ConnectionProtocol | None = None
+    ) -> None:
+        if sibling is None:
+            self.options = options if options is not None else ClientOptions()
+            self.pool = ServerPool(self.options, rng)
+            self.subscriptions = SubscriptionTable()
+            self.authenticator = make_authenticator(self.options)
+        else:
+            self.options = sibling.options
+            self.pool = sibling.pool
+            self.subscriptions = sibling.subscriptions
+            self.authenticator = sibling.authenticator
         self.encoder = PublishEncoder()
-        self.authenticator = make_authenticator(self.options)
+        self.held: list[Msg] | None = None
+        self.recorded: list[Msg] | None = None
         self.unknown_sid_msgs = 0
         """Messages that came for no subscription, and were dropped; a few are normal behind an unsubscribe."""
         self._state = _S.WAITING_FOR_SERVER_SELECTION
@@ -240,7 +254,7 @@ class ConnectionProtocol:
         first = self._state is _S.WAITING_FOR_SERVER_INFO
         problem: errors.ProtocolError | None = None
         try:
-            self._parser.feed(data, parsed)  # type: ignore[arg-type]
+            self._parser.feed(data, parsed)
             if first and parsed:
                 # Behind the INFO the parser waits until it is known whether the rest may be read in the clear.
                 self._handle(parsed)
@@ -275,7 +289,17 @@ class ConnectionProtocol:
         discovered, self._discovered = self._discovered, []
         return discovered
 
+    def deliver(self, messages: list[Msg]) -> None:
+        """Deliver messages that were :attr:`held`, and hold none any more. Events follow."""
+        self.held = None
+        self._handle(list(messages))
+
     def _handle(self, parsed: list[Parsed]) -> None:
+        if self.held is not None:
+            self.held += [item for item in parsed if item.__class__ is Msg]
+            parsed = [item for item in parsed if item.__class__ is not Msg]
+        elif self.recorded is not None:
+            self.recorded += [item for item in parsed if item.__class__ is Msg]
         if self._state is _S.WAITING_FOR_SERVER_INFO:
             self._handle_first(parsed)
             return
@@ -283,13 +307,13 @@ class ConnectionProtocol:
         append = self._events.append
         for item in parsed:
             if item.__class__ is Msg:
-                record = records.get(item.sid)  # type: ignore[union-attr]
+                record = records.get(item.sid)
                 if record is None:
                     self.unknown_sid_msgs += 1
                     continue
                 record.delivered += 1
-                item.subscription = record.owner  # type: ignore[union-attr]
-                append(item)  # type: ignore[arg-type]
+                item.subscription = record.owner
+                append(item)
                 if record.delivered == record.limit:
                     del records[record.sid]
                     append(Event(EventType.UNSUBSCRIBED, record))
@@ -417,7 +441,9 @@ class ConnectionProtocol:
         """SUB. The subscription outlives the connection.
 
         :param owner: what its messages carry as ``msg.subscription``.
-        :raises InvalidSubjectError: :raises InvalidQueueError: :raises InvalidSubscriptionError: a value is not valid, or the sid is in use.
+        :raises InvalidSubjectError: the subject is not valid to subscribe to.
+        :raises InvalidQueueError: the name of the queue group is not valid.
+        :raises InvalidSubscriptionError: the sid is not a positive integer, or is in use.
         """
         self._require("subscribe")
         return self.subscriptions.add(subject, queue, sid, owner)

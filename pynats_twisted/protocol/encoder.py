@@ -76,7 +76,7 @@ class PublishEncoder:
                 self._check_size(size)
                 head = b"PUB %b%d\r\n" % (prefix, size)
         out.append(head)
-        out.append(payload)  # type: ignore[arg-type]
+        out.append(payload)
         out.append(b"\r\n")
         return len(head) + size + 2
 

@@ -10,7 +10,8 @@ class EventType(Enum):
     """The types of events, each with what its ``body`` is."""
 
     CONNECT_REQUEST = "connect-request"
-    """The first INFO came; ``connect()`` is due, or, when :attr:`ConnectionProtocol.tls_upgrade_due` says so, TLS before. Body: ServerInfo."""
+    """The first INFO came; ``connect()`` is due, and TLS before it when :attr:`ConnectionProtocol.tls_upgrade_due` says so.
+    Body: ServerInfo."""
     CONNECTED = "connected"
     """The first PONG came. Body: ServerInfo."""
     INFO = "info"

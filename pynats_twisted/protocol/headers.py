@@ -16,7 +16,7 @@ _FORBIDDEN_IN_VALUE = re.compile(r"[\r\n\x00\ud800-\udfff]")
 MAX_HEADERS = 10_000
 """More lines than this of one inbound header block are left out, and the block is flagged."""
 
-HeadersLike = Union["Headers", Mapping[str, Union[str, Iterable[str]]], Iterable[tuple[str, str]]]
+HeadersLike = Union["Headers", Mapping[str, str | Iterable[str]], Iterable[tuple[str, str]]]
 """What is accepted where headers are passed: a mapping of names to a value or to several, or pairs."""
 
 
@@ -206,7 +206,7 @@ def parse_headers(block: bytes) -> ParsedHeaders:
     # The rest of a block of too many lines stays in one piece; an empty line ends the last one that counts.
     lines = block.split(b"\n", MAX_HEADERS + 2)
     problem: str | None = None
-    if not (block.endswith(b"\r\n\r\n") or block.endswith(b"\n\n")):
+    if not block.endswith((b"\r\n\r\n", b"\n\n")):
         problem = "the block does not end with an empty line"
     status, status_text, first_problem = _parse_first_line(lines[0].rstrip(b"\r"))
     problem = first_problem or problem

@@ -20,10 +20,11 @@ class Msg:
     :ivar sid: the id of the subscription that got it.
     :ivar reply: where a reply goes, or ``""``.
     :ivar data: the payload.
+    :ivar raw_headers: the header block as it came, or ``b""``.
     :ivar subscription: who the subscription belongs to: the client's ``Subscription``, or what ``subscribe`` was told.
     """
 
-    __slots__ = ("_parsed", "_raw_headers", "data", "reply", "sid", "subject", "subscription")
+    __slots__ = ("_parsed", "data", "raw_headers", "reply", "sid", "subject", "subscription")
 
     type = EventType.MSG
 
@@ -32,7 +33,7 @@ class Msg:
         self.sid = sid
         self.reply = reply
         self.data = data
-        self._raw_headers = raw_headers
+        self.raw_headers = raw_headers
         self._parsed: ParsedHeaders | None = None
         self.subscription: Any = None
 
@@ -44,7 +45,7 @@ class Msg:
     def _headers(self) -> ParsedHeaders:
         parsed = self._parsed
         if parsed is None:
-            raw = self._raw_headers
+            raw = self.raw_headers
             parsed = self._parsed = parse_headers(raw) if raw else ParsedHeaders(Headers(), None, "", None)
         return parsed
 
@@ -56,28 +57,28 @@ class Msg:
     @property
     def status(self) -> int | None:
         """The status in the header block's first line (for example 503: no responders), or None."""
-        if not self._raw_headers:
+        if not self.raw_headers:
             return None
         return self._headers().status
 
     @property
     def status_text(self) -> str:
         """The text behind the status, or ``""``."""
-        if not self._raw_headers:
+        if not self.raw_headers:
             return ""
         return self._headers().status_text
 
     @property
     def headers_problem(self) -> str | None:
         """What is odd about the header block, in words, or None. The rest of it is in :attr:`headers`."""
-        if not self._raw_headers:
+        if not self.raw_headers:
             return None
         return self._headers().problem
 
     @property
     def size(self) -> int:
         """Bytes of subject, reply, headers and payload together."""
-        return len(self.subject) + len(self.reply) + len(self._raw_headers) + len(self.data)
+        return len(self.subject) + len(self.reply) + len(self.raw_headers) + len(self.data)
 
     def respond(self, payload: bytes = b"", headers: HeadersLike | None = None) -> Any:
         """Publish to the reply subject, through the client that got the message.

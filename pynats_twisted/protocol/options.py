@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -166,7 +166,7 @@ class ClientOptions:
     reconnect_jitter: float = 0.1
     reconnect_jitter_tls: float = 0.25
     reconnect_delay: Callable[[int], float] | None = None
-    reconnect_stable_after: float = 1.0
+    reconnect_stable_after: float = 0.25
     ignore_auth_error_abort: bool = False
 
     request_timeout: float = 5.0
@@ -184,7 +184,7 @@ class ClientOptions:
     max_line: int = 64 * 1024
     max_message: int = 64 * _MIB
 
-    server_urls: tuple[ServerURL, ...] = field(init=False, compare=False)
+    server_urls: tuple[ServerURL, ...] = field(init=False)
     """The option ``servers``, read."""
 
     def __post_init__(self) -> None:
@@ -197,7 +197,7 @@ class ClientOptions:
         except InvalidSubjectError as error:
             raise ConfigurationError(f"inbox_prefix: {error}") from None
         # A list that the caller changes later must not change the options.
-        if not isinstance(self.servers, str):
+        if isinstance(self.servers, Iterable) and not isinstance(self.servers, (str, bytes)):
             object.__setattr__(self, "servers", tuple(self.servers))
         object.__setattr__(self, "server_urls", parse_servers(self.servers))
         self._check_order("reconnect_wait", "reconnect_wait_max")

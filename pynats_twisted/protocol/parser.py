@@ -8,9 +8,15 @@ Each byte is looked at once and copied once, however the input is split.
 from __future__ import annotations
 
 from enum import Enum
-from typing import Union
 
-from ..errors import LineTooLongError, MalformedLineError, MessageTooLargeError, MissingTerminatorError, ProtocolError, UnknownOperationError
+from ..errors import (
+    LineTooLongError,
+    MalformedLineError,
+    MessageTooLargeError,
+    MissingTerminatorError,
+    ProtocolError,
+    UnknownOperationError,
+)
 from .message import Msg
 
 MAX_LINE = 64 * 1024
@@ -46,7 +52,7 @@ class Line:
         return f"<Line {self.operation.value} {self.text[:64]!r}>"
 
 
-Parsed = Union[Msg, Line]
+Parsed = Msg | Line
 
 _PING = Line(Operation.PING)
 _PONG = Line(Operation.PONG)

@@ -141,7 +141,7 @@ class ServerPool:
                 if not math.isfinite(delay) or delay < 0:
                     raise ValueError(f"reconnect_delay({number}) returned {delay}; it must return seconds, 0 or more")
                 return max(delay, MINIMUM_WAIT)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the user's code; whoever owns the pool reports it
                 self.delay_error = error
         try:
             delay = options.reconnect_wait * options.reconnect_wait_factor ** (number - 1)
@@ -257,7 +257,7 @@ class ServerPool:
         :returns: those that were added and had not been in the pool before.
         """
         source, limit = self._current, self._options.max_discovered
-        if source is None or self._options.ignore_discovered or not limit:
+        if source is None or self._options.ignore_discovered:
             return []
         named = self._named(info.ws_connect_urls if source.websocket else info.connect_urls, limit)
         if not named:

@@ -32,7 +32,8 @@ def check_publish_subject(subject: str) -> None:
 def check_subscribe_subject(subject: str) -> None:
     """Check a subject to subscribe to; ``*`` may be any token and ``>`` the last one.
 
-    :raises InvalidSubjectError: it is not a string, is empty, has an empty token, white space, a control character or a ``>`` before the end.
+    :raises InvalidSubjectError: it is not a string, is empty, has an empty token, white space, a control character, or a ``>`` that is not
+        the last token.
     """
     _check_tokens(subject)
     if ">" in subject:
