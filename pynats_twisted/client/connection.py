@@ -101,7 +101,8 @@ class NatsProtocol(Protocol):
         self._listener = listener
         # One entry for each PING under way: who waits for it, and the number of publishes that its PONG confirms.
         self._pings: deque[tuple[Deferred[None] | None, int]] = deque()
-        self._confirmed = self._accepted_before = self.outbound.accepted
+        # What waits in the buffer was not handed to this connection yet, and no PONG of its handshake can confirm it.
+        self._confirmed = self.outbound.accepted - self.outbound.waiting_publishes
         self._silent_pings = 0
         self._timer: IDelayedCall | None = None
         self._handshake_timer: IDelayedCall | None = None
@@ -258,7 +259,9 @@ class NatsProtocol(Protocol):
         except Exception as error:
             self.fail(error)
             return
-        self._pings.append((None, self.outbound.accepted))
+        for warning in self.core.authenticator.warnings():
+            self._log.warn("{warning}", warning=warning)
+        self._pings.append((None, self._confirmed))
         self._write(line + self.core.ping())
 
     def _write(self, data: bytes) -> None:

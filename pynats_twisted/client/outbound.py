@@ -255,6 +255,7 @@ class Outbound:
             self.pending -= sum(map(len, frame))
             refused.append((line[1].decode("utf-8"), error))
         self._parts = kept
+        self.accepted -= len(refused)
         return refused
 
     def close(self, error: NatsError | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from .. import errors
@@ -292,17 +293,20 @@ class ConnectionProtocol:
     def deliver(self, messages: list[Msg]) -> None:
         """Deliver messages that were :attr:`held`, and hold none any more. Events follow."""
         self.held = None
-        self._handle(list(messages))
+        self._deliver(messages)
 
     def _handle(self, parsed: list[Parsed]) -> None:
-        if self.held is not None:
-            self.held += [item for item in parsed if item.__class__ is Msg]
-            parsed = [item for item in parsed if item.__class__ is not Msg]
-        elif self.recorded is not None:
-            self.recorded += [item for item in parsed if item.__class__ is Msg]
         if self._state is _S.WAITING_FOR_SERVER_INFO:
             self._handle_first(parsed)
             return
+        if self.held is not None:
+            self.held += [item for item in parsed if item.__class__ is Msg]
+            parsed = [item for item in parsed if item.__class__ is not Msg]
+        self._deliver(parsed)
+
+    def _deliver(self, parsed: Sequence[Parsed]) -> None:
+        if self.recorded is not None:
+            self.recorded += [item for item in parsed if item.__class__ is Msg]
         records = self.subscriptions.records
         append = self._events.append
         for item in parsed:

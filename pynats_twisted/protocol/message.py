@@ -11,6 +11,7 @@ from .headers import Headers, ParsedHeaders, parse_headers
 if TYPE_CHECKING:
     from .headers import HeadersLike
 
+
 class Msg:
     """A message that a server delivered.
 

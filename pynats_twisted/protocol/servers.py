@@ -284,9 +284,11 @@ class ServerPool:
 
         :param alone: a server that has to join takes the place of all others.
         """
+        host = host.lower()
         server = next((each for each in self._servers if (each.host, each.port) == (host, port)), None)
         if server is None:
             server = Server(host=host, port=port, tls_name=self._options.tls_server_name or "")
+            server.tls_required_once = self._known.get((host, port), False)
             self._keep([] if alone else self._servers)
         else:
             self._servers.remove(server)

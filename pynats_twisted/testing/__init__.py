@@ -1,0 +1,60 @@
+"""What tests of programs on NATS need: real servers under control, certificates, and accounts.
+
+Nothing else in this package imports it, and its public names are loaded when they are first used: a test that needs only a
+server does not need the packages that certificates and accounts are made with.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pynats_twisted.testing.accounts import Account, Operator, User
+    from pynats_twisted.testing.certificates import Certificate, CertificateAuthority, CertificateFiles
+    from pynats_twisted.testing.cluster import BlockingServerCluster, ServerCluster
+    from pynats_twisted.testing.process import BlockingServerProcess, ServerProcess
+    from pynats_twisted.testing.program import find_server_program
+    from pynats_twisted.testing.settings import ServerTLS
+
+__all__ = [
+    "Account",
+    "BlockingServerCluster",
+    "BlockingServerProcess",
+    "Certificate",
+    "CertificateAuthority",
+    "CertificateFiles",
+    "Operator",
+    "ServerCluster",
+    "ServerProcess",
+    "ServerTLS",
+    "User",
+    "find_server_program",
+]
+
+# Where each public name lives. The imports above say the same to type checkers; a test holds the two together.
+_HOMES = {
+    "Account": "pynats_twisted.testing.accounts",
+    "BlockingServerCluster": "pynats_twisted.testing.cluster",
+    "BlockingServerProcess": "pynats_twisted.testing.process",
+    "Certificate": "pynats_twisted.testing.certificates",
+    "CertificateAuthority": "pynats_twisted.testing.certificates",
+    "CertificateFiles": "pynats_twisted.testing.certificates",
+    "Operator": "pynats_twisted.testing.accounts",
+    "ServerCluster": "pynats_twisted.testing.cluster",
+    "ServerProcess": "pynats_twisted.testing.process",
+    "ServerTLS": "pynats_twisted.testing.settings",
+    "User": "pynats_twisted.testing.accounts",
+    "find_server_program": "pynats_twisted.testing.program",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

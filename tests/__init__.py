@@ -1,0 +1,1 @@
+"""The tests of pynats_twisted. Run them with ``trial tests``."""

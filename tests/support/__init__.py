@@ -1,0 +1,1 @@
+"""What the tests share: a proxy that misbehaves, a witness that tells the truth, a base class for tests with real servers."""
