@@ -384,7 +384,8 @@ class ConnectionProtocol:
                 self._events.append(Event(EventType.ERROR, error))
             return
         self._info = info
-        self.encoder.max_payload = info.max_payload
+        # No server says 0 or less; taken by its word, nothing could be published.
+        self.encoder.max_payload = info.max_payload if info.max_payload > 0 else None
         self.encoder.headers_supported = info.headers
         if first:
             self._first_info(info)

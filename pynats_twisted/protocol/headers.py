@@ -129,6 +129,16 @@ class Headers(MutableMapping[str, str]):
             for value in values:
                 yield name, value
 
+    def update(self, headers: HeadersLike = (), /, **more: str | Iterable[str]) -> None:  # type: ignore[override]
+        """Replace the values of each name that ``headers`` has by all the values that it has there.
+
+        :raises InvalidHeaderError: a name or a value cannot be sent; nothing was changed.
+        """
+        given = Headers(headers)
+        for name, value in Headers(more).multi_items():
+            given.add(name, value)
+        self._values.update(given._values)
+
     def copy(self) -> Headers:
         """A copy that can be changed without changing this one."""
         return Headers(self)

@@ -21,8 +21,8 @@ SUBJECTS = [
     *(b"p.x%cy" % code for code in range(256) if code not in ENDS + b"."),
     *(b"p.%c" % code for code in range(256) if code not in ENDS + b"."),
     b"p.a\rb", b"p.\r", b"p.a\r\rb", b"p.\0\0", b"p.\x0b\x0c\x1c\x1d\x1e\x1f", b"p.\xff\xfe\xfd", b"p.\xc3", b"p.\xc3\xa9",
-    b"p.\xed\xa0\x80",    b"p.\xe2\x80\xa8", b"p.\xc2\x85", b"p.\xef\xbb\xbf", b"p.*", b"p.>", b"p.*.>", b"p.a.*", b"p.MSG", b"p.PING\rPONG", b"p.1", b"p.-1",
-    b"p." + b"x" * 3900, b"p." + b"\xff" * 3900, b"p" + b".t" * 1900,
+    b"p.\xed\xa0\x80", b"p.\xe2\x80\xa8", b"p.\xc2\x85", b"p.\xef\xbb\xbf", b"p.*", b"p.>", b"p.*.>", b"p.a.*", b"p.MSG", b"p.PING\rPONG",
+    b"p.1", b"p.-1", b"p." + b"x" * 3900, b"p." + b"\xff" * 3900, b"p" + b".t" * 1900,
 ]  # fmt: skip
 
 REPLIES = [
@@ -50,7 +50,7 @@ BLOCKS = [
     b"\r\n\r\n",
     b"\n",
     b"\0",
-    *(b"NATS/1.0" + rest + b"\r\n\r\n" for rest in (b" ", b" 4", b" 12", b" 5", b"503", b" 503", b" abc", b" -12", b"  404   No", b" " + b"9" * 30)),
+    *(b"NATS/1.0" + rest + b"\r\n\r\n" for rest in (b" ", b" 4", b" 12", b"503", b" 503", b" -12", b"  404   No", b" " + b"9" * 30)),
     b"NATS/1.0 503\r\nNats-Subject: x\r\n\r\n",
     b"MSG p.x 1 5\r\nhello\r\n",
     b"NATS/1.0\r\n" + b"".join(b"Name-%d: %b\r\n" % (number, b"v" * 40) for number in range(700)) + b"\r\n",
@@ -112,13 +112,13 @@ class HostilePublisher:
 
     def __init__(self, server: BlockingServerProcess) -> None:
         self.sock = socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT)
-        self.sock.sendall(b'CONNECT {"verbose":false,"headers":true,"protocol":1}\r\n')
+        self.sock.sendall(b'CONNECT {"verbose":false,"pedantic":false,"headers":true,"protocol":1}\r\n')
 
     def send(self, data: bytes) -> None:
         """Send bytes, and make sure that the server has read them and accepted them all."""
         self.sock.sendall(data + b"PING\r\n")
         answer = b""
-        while not answer.endswith(b"PONG\r\n"):
+        while b"PONG\r\n" not in answer:  # an INFO may come behind it
             more = self.sock.recv(65536)
             if not more:
                 raise AssertionError(f"the server does not relay this: it said {answer[-200:]!r}")

@@ -6,7 +6,9 @@ import json
 import random
 from typing import Any
 
-from pynats_twisted.protocol import ClientOptions, ConnectionProtocol, ConnectionState, Event, Msg
+from pynats_twisted.protocol import ClientOptions, Closed, ConnectionProtocol, ConnectionState, Event, EventType, Msg
+
+from .wire import read_commands
 
 S = ConnectionState
 
@@ -91,3 +93,19 @@ def received(proto: ConnectionProtocol, *parts: bytes) -> list[Event | Msg]:
 def types(events: list[Event | Msg]) -> list[str]:
     """The names of the events' types."""
     return [event.type.name for event in events]
+
+
+def closed(events: list[Event | Msg]) -> Closed:
+    """The body of the CLOSED event, which has to be the last one and the only one."""
+    assert [event.type for event in events].count(EventType.CLOSED) == 1, events
+    body = events[-1].body
+    assert isinstance(body, Closed), events
+    return body
+
+
+def connect_fields(proto: ConnectionProtocol) -> dict[str, Any]:
+    """What CONNECT says."""
+    (command,) = read_commands(proto.connect())
+    assert command.name == "CONNECT"
+    fields: dict[str, Any] = json.loads(command.text)
+    return fields

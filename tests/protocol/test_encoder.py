@@ -185,7 +185,7 @@ class PublishTests(SynchronousTestCase):
         self.assertEqual(encode(encoder, "a", b"hi", headers={}), b"PUB a 2\r\nhi\r\n")
 
     @given(hostile, payloads, st.none() | hostile, st.lists(st.tuples(hostile, hostile), max_size=3), st.booleans())
-    @settings(max_examples=1000)
+    @settings(max_examples=600)
     @example("a", b"", "b", [("X", "v")], True)
     def test_one_command_or_a_named_error(
         self, subject: str, payload: bytes, reply: str | None, headers: list[tuple[str, str]], learned: bool
@@ -210,7 +210,7 @@ class PublishTests(SynchronousTestCase):
         self.assertTrue(all(character >= " " and character not in "\x7f\x85\u2028\u2029" for character in first_line))
 
     @given(hostile | things, payloads | things, hostile | things, st.dictionaries(hostile, hostile | things, max_size=2) | things)
-    @settings(max_examples=1000)
+    @settings(max_examples=600)
     def test_things_of_the_wrong_type(self, subject: Any, payload: Any, reply: Any, headers: Any) -> None:
         """Things of any type in any place are refused with an error of ours, or one command comes out."""
         out: list[bytes] = []
@@ -259,7 +259,7 @@ class SubscribeTests(SynchronousTestCase):
         self.assertEqual(table.records[1].limit, 0)
 
     @given(hostile | things, hostile | things, st.integers(-2, 1 << 64) | things)
-    @settings(max_examples=1000)
+    @settings(max_examples=600)
     def test_one_command_or_a_named_error(self, subject: Any, queue: Any, sid: Any) -> None:
         """Whatever is passed, it is refused by name, or a server reads exactly one SUB with those very fields."""
         try:

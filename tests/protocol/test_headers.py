@@ -315,6 +315,16 @@ class MappingTests(SynchronousTestCase):
         copy["b"] = "y"
         self.assertEqual((self.headers.get_all("A"), self.headers["b"]), (["1", "3"], "2"))
 
+    def test_update_takes_all_values(self) -> None:
+        """Updating replaces the values of the names that come, by all that they come with; a bad one changes nothing."""
+        self.headers.update({"A": ["x", "y"], "new": "1"}, b="z")
+        self.assertEqual(self.headers, {"A": ["x", "y"], "b": "z", "a": "4", "new": "1"})
+        self.headers.update(Headers([("A", "p"), ("A", "q")]))
+        self.assertEqual(self.headers.get_all("A"), ["p", "q"])
+        with self.assertRaises(InvalidHeaderError):
+            self.headers.update({"b": "fine", "A": "not\r\nfine"})
+        self.assertEqual((self.headers["b"], self.headers["A"]), ("z", "p"))
+
     def test_equality(self) -> None:
         """Headers are equal to headers and mappings with the same names, values and order of values, and to nothing else."""
         self.assertEqual(Headers({"A": "1"}), {"A": "1"})

@@ -268,7 +268,7 @@ class TransitionTests(SynchronousTestCase):
         return Watched(new().options)
 
     @given(st.lists(st.sampled_from(STEPS), max_size=40))
-    @settings(max_examples=400)
+    @settings(max_examples=200)
     def test_any_walk(self, steps: list[Callable[[ConnectionProtocol], Any]]) -> None:
         """Whatever is called and received in whatever order, states change as the table says, and only named errors come out."""
         proto = self.watched()
