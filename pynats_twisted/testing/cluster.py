@@ -78,10 +78,10 @@ class _Cluster(abc.ABC, Generic[_Server]):
 
     def _starting(self) -> Steps[None]:
         try:
+            # One after the other: servers that call each other at the same moment close one of the two connections, and with it
+            # may forget what the other can store, until they hear of it again. Then a leader finds no peers for a stream.
             for server in self.servers:
-                server._launch()
-            for server in self.servers:
-                yield from server._becoming_ready()
+                yield from server._starting()
             yield from self._forming()
         except BaseException:
             for server in self.servers:

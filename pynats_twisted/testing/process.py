@@ -108,9 +108,7 @@ class ServerProcess(_Server):
 
     @staticmethod
     @contextlib.contextmanager
-    def running(
-        config: str | Mapping[str, Any] | None = None, **options: Unpack[ServerOptions]
-    ) -> Iterator[BlockingServerProcess]:
+    def running(config: str | Mapping[str, Any] | None = None, **options: Unpack[ServerOptions]) -> Iterator[BlockingServerProcess]:
         """A started server for programs without a reactor, closed at the end of the ``with`` block.
 
         The parameters are those of the class, without the reactor.

@@ -162,6 +162,11 @@ class ServerSettings:
                 f"lame_duck_duration: found {self.lame_duck_duration!r}; the server allows {MIN_LAME_DUCK_DURATION} seconds or more"
             )
 
+        if self.lame_duck_grace is not None and not 0 <= self.lame_duck_grace < self.lame_duck_duration:
+            raise ConfigurationError(
+                f"lame_duck_grace: found {self.lame_duck_grace!r}; allowed: 0 to less than lame_duck_duration ({self.lame_duck_duration})"
+            )
+
     @classmethod
     def from_keywords(cls, config: str | Mapping[str, Any] | None, options: Mapping[str, Any]) -> ServerSettings:
         """
@@ -203,7 +208,8 @@ class ServerSettings:
             generated["websocket"] = {"host": self.host, "port": websocket, "tls": secure, "no_tls": None if tls else True}
         if self.lame_duck_grace is not None:
             generated["lame_duck_duration"] = f"{round(self.lame_duck_duration * 1000)}ms"
-            generated["lame_duck_grace_period"] = f"{round(self.lame_duck_grace * 1000)}ms"
+            # The server takes zero for its default.
+            generated["lame_duck_grace_period"] = f"{max(1, round(self.lame_duck_grace * 1000))}ms"
         if self.operator is not None:
             generated.update(self.operator.server_config())
         generated = {name: value for name, value in generated.items() if value is not None}
@@ -231,7 +237,8 @@ def _known(options: Mapping[str, Any]) -> Mapping[str, Any]:
         if option not in names:
             near = difflib.get_close_matches(option, names, n=1)
             raise ConfigurationError(
-                f"unknown server option {option!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+                f"unknown server option {option!r}"
+                + (f"; did you mean {near[0]!r}?" if near else "")
                 + " (options of nats-server itself go into config)"
             )
     return options
