@@ -7,13 +7,20 @@ import base64
 import hashlib
 import hmac
 import json
+import os
+import re
+import sys
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapClientTLS
+from twisted.internet.protocol import ProcessProtocol, Protocol, connectionDone
+from twisted.internet.ssl import Certificate, optionsForClientTLS
+from twisted.internet.utils import getProcessOutput
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, readBody
 from twisted.web.http_headers import Headers as WebHeaders
@@ -21,10 +28,12 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
 
 from pynats_twisted import Msg, NatsClient
+from pynats_twisted.bridge import problem
 from pynats_twisted.bridge.config import load_config
 from pynats_twisted.bridge.routes import builtin_factories
 from pynats_twisted.bridge.service import BridgeService
 from pynats_twisted.testing import ServerProcess
+from pynats_twisted.testing.certificates import CertificateAuthority
 from tests.support.integration import IntegrationTestCase
 
 HEAD = """
@@ -34,7 +43,7 @@ name = "edge"
 servers = "{url}"
 {nats}
 [listen.public]
-endpoint = "tcp:0:interface=127.0.0.1"
+endpoint = '{endpoint}'
 {listen}
 """
 
@@ -98,6 +107,11 @@ class RawConnection(Protocol):
         for waiter in self._ended:
             waiter.callback(self.received)
 
+    def abort(self) -> None:
+        """Be gone at once."""
+        if not self.closed:
+            self.transport.abortConnection()  # type: ignore[union-attr]
+
     def when_closed(self) -> Deferred[bytes]:
         waiter: Deferred[bytes] = Deferred()
         self._ended.append(waiter)
@@ -130,8 +144,10 @@ class Body:
 class BridgeHTTPCase(IntegrationTestCase):
     """A server, a service on it, and a bridge."""
 
+    endpoint = "tcp:0:interface=127.0.0.1"
+
     async def start_bridge(self, routes: str, server: ServerProcess, nats: str = "", listen: str = "") -> BridgeService:
-        text = HEAD.format(url=server.url, nats=nats, listen=listen) + routes
+        text = HEAD.format(url=server.url, nats=nats, listen=listen, endpoint=self.endpoint) + routes
         factories = builtin_factories()
         service = BridgeService(self.reactor, load_config(text, "bridge.toml", factories), factories)
         service.startService()
@@ -172,7 +188,7 @@ class BridgeHTTPCase(IntegrationTestCase):
         """A connection that has sent *data*."""
         endpoint = HostnameEndpoint(self.reactor, "127.0.0.1", self.port)
         connection: RawConnection = await connectProtocol(endpoint, RawConnection())
-        self.addCleanup(lambda: connection.transport and connection.transport.abortConnection())  # type: ignore[attr-defined]
+        self.addCleanup(connection.abort)
         if data:
             connection.send(data)
         return connection
@@ -424,7 +440,7 @@ class StatusTableTests(BridgeHTTPCase):
         """A reply whose headers are not NATS headers at all: 502, and the bridge keeps its connection."""
         await self.start(ORDERS)
         service = await connectProtocol(HostnameEndpoint(self.reactor, "127.0.0.1", self.server.port), RawConnection())
-        self.addCleanup(lambda: service.transport.abortConnection())
+        self.addCleanup(service.abort)
         service.send(b'CONNECT {"verbose":false,"headers":true,"protocol":1}\r\nSUB svc.> 1\r\nPING\r\n')
         await self.until(lambda: b"PONG" in service.received)
         for block in (b"xxxxx", b"NATS/1.0\r\nContent-Type: a\rX-Evil: 1\r\n\r\n", b"NATS/1.0 408 Timeout\r\n\r\n"):
@@ -463,7 +479,7 @@ class StatusTableTests(BridgeHTTPCase):
         await self.until(lambda: self.seen)
         nats = self.bridge.connections["default"].client
         self.assertEqual(nats.requests_in_flight, 1)
-        connection.transport.abortConnection()  # type: ignore[union-attr]
+        connection.abort()
         await self.until(lambda: self.count("messages_failed_total", route="orders", type="http-request", reason="client_gone") == 1)
         self.assertEqual((nats.requests_in_flight, self.count("in_flight", route="orders", type="http-request")), (0, 0))
 
@@ -594,6 +610,49 @@ class PublishTests(BridgeHTTPCase):
             await one
         self.assertIn(503, statuses.values())
 
+class TLSTests(BridgeHTTPCase):
+    """A listener with TLS."""
+
+    async def start_tls(self, routes: str, **options: Any) -> NatsClient:
+        authority = CertificateAuthority()
+        directory = self.mktemp()
+        files = authority.issue_server(["localhost"]).write(directory, "server")
+        self.options = optionsForClientTLS("localhost", Certificate.loadPEM(authority.write(directory).read_bytes()))
+        key, certificate = (str(path).replace(":", r"\:") for path in (files.key, files.certificate))
+        self.endpoint = f"ssl:0:privateKey={key}:certKey={certificate}:interface=127.0.0.1"
+        return await self.start(routes, **options)
+
+    async def raw(self, data: bytes = b"") -> RawConnection:
+        """A connection by TLS that has sent *data*."""
+        endpoint = wrapClientTLS(self.options, HostnameEndpoint(self.reactor, "127.0.0.1", self.port))
+        connection: RawConnection = await connectProtocol(endpoint, RawConnection())
+        self.addCleanup(connection.abort)
+        if data:
+            connection.send(data)
+        return connection
+
+    async def test_requests(self) -> None:
+        """Requests are answered, and refused ones too, although their bodies come in."""
+        client = await self.start_tls(ORDERS + "max_body = 1000")
+        await client.subscribe("svc.>", lambda msg: msg.respond(msg.data))
+        data = b"PUT /orders/7 HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+        answer = await self.raw_answer(data % 1000 + b"x" * 1000)
+        self.assertEqual((answer.status, answer.body), (200, b"x" * 1000))
+        connection = await self.raw(data % 1_000_000 + b"x" * 1_000_000)
+        await self.until(lambda: connection.received.endswith(b"}"))
+        self.assertEqual(parse(connection.received).status, 413)
+        await self.until(lambda: connection.closed)
+
+    async def test_too_many_connections(self) -> None:
+        """Connections beyond the bound are closed, and nothing is logged as an error."""
+        await self.start_tls(ORDERS, listen="max_connections = 1")
+        kept = await self.raw(b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n")
+        await self.until(lambda: kept.received)
+        more = await self.raw(b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n")
+        await self.until(lambda: more.closed)
+        self.assertEqual((more.received, kept.closed), (b"", False))
+
+
 class StopTests(BridgeHTTPCase):
     """A stop under load."""
 
@@ -611,3 +670,68 @@ class StopTests(BridgeHTTPCase):
         self.assertEqual([answer.body for answer in answers], [str(number).encode() for number in range(300)])
         await stopped
         self.assertEqual(self.count("in_flight", route="orders", type="http-request"), 0)
+
+
+class PageTests(BridgeHTTPCase):
+    """``docs/howto/bridge-http.rst``."""
+
+    page = (Path(__file__).resolve().parents[2] / "docs" / "howto" / "bridge-http.rst").read_text("utf-8")
+
+    def block(self, language: str) -> str:
+        """The first block of a language."""
+        body = self.page.partition(f".. code-block:: {language}\n\n")[2]
+        return textwrap.dedent(re.split(r"\n(?=\S)", body)[0])
+
+    async def test_commands_give_what_the_page_says(self) -> None:
+        """The configuration, the service and each command of the page work as printed."""
+        server = await self.start_server()
+        factories = builtin_factories()
+        text = self.block("toml").replace("nats://127.0.0.1:4222", server.url).replace("tcp:8080", "tcp:0")
+        service = BridgeService(self.reactor, load_config(text, "bridge.toml", factories), factories)
+        service.startService()
+        self.addCleanup(service.stopService)
+        program = self.block("python").replace("nats://127.0.0.1:4222", server.url)
+        orders = Program()
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+        self.reactor.spawnProcess(orders, sys.executable, [sys.executable, "-c", program], environment)
+        self.addCleanup(orders.kill)
+        await self.until(lambda: b"ready" in orders.output and not service.problems(), 20.0, what="service and bridge")
+        port: Any = service.listeners["public"].port
+        commands = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n?)*)", self.block("console"), re.MULTILINE)
+        self.assertEqual(len(commands), 8)
+        for command, expected in commands:
+            here = command.replace("127.0.0.1:8080", f"127.0.0.1:{port.getHost().port}")
+            output = await getProcessOutput("/bin/bash", ["-c", here], os.environ, reactor=self.reactor)
+            self.assertEqual(output.decode().strip(), expected.strip(), command)
+
+    def test_every_problem_is_on_the_page(self) -> None:
+        """The tables name each kind of problem that a caller can act upon."""
+        kinds = {found.kind for found in vars(problem).values() if isinstance(found, problem.Problem)}
+        unspecific = {"internal-error", "nats-error", "expectation-failed"}
+        tables = self.page.partition("What a caller is told")[2].partition("Signed webhooks")[0]
+        for kind in kinds - unspecific:
+            self.assertIn(f"``{kind}``", tables)
+
+
+class Program(ProcessProtocol):
+    """A program that runs beside the test."""
+
+    def __init__(self) -> None:
+        self.output = b""
+        self._ended: Deferred[None] = Deferred()
+
+    def outReceived(self, data: bytes) -> None:
+        self.output += data
+
+    def errReceived(self, data: bytes) -> None:
+        self.output += data
+
+    def processEnded(self, reason: Failure) -> None:
+        self._ended.callback(None)
+
+    def kill(self) -> Deferred[None]:
+        """End it; fires when it has ended."""
+        assert self.transport is not None
+        if not self._ended.called:
+            self.transport.signalProcess("KILL")
+        return self._ended
