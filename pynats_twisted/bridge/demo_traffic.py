@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -22,7 +22,7 @@ _log = Logger()
 
 
 class EchoService:
-    """Answers requests on ``demo.echo.NAME`` with the name and the request's payload, and logs what else travels in the demo.
+    """Answers requests on ``demo.echo.NAME`` with the name and the request's payload, and logs what travels in the demo.
 
     :param client: a connected client of its own, apart from the bridge's.
     """
@@ -34,6 +34,7 @@ class EchoService:
 
     async def answer(self, msg: Msg) -> None:
         """Answer one request."""
+        self.show(msg)
         name = msg.subject.rpartition(".")[2].encode()
         await msg.respond(name + b": " + msg.data.rstrip(b"\n") + b"\n", headers={"Content-Type": "text/plain; charset=utf-8"})
 
@@ -62,6 +63,11 @@ class _Sender(Protocol):
         self.up = False
 
 
+class _Senders(Factory):
+    noisy = False
+    protocol = _Sender
+
+
 class Generator:
     """Sends a numbered line every few seconds over TCP, as a device would, and connects again when it has to.
 
@@ -79,7 +85,7 @@ class Generator:
 
     def start(self) -> None:
         """Begin."""
-        self._loop.start(TICK, now=False).addErrback(lambda failure: _log.failure("the generator failed", failure))
+        self._loop.start(TICK).addErrback(lambda failure: _log.failure("the generator failed", failure))
 
     def stop(self) -> Deferred[None]:
         """End."""
@@ -93,14 +99,20 @@ class Generator:
 
     def _tick(self) -> None:
         if self._sender is not None and self._sender.up:
-            self._ticks += 1
-            transport: Any = self._sender.transport
-            transport.write(b"tick %d\n" % self._ticks)
+            self._send()
         elif self._connecting is None:
-            self._connecting = connectProtocol(self._endpoint, _Sender())
+            self._connecting = self._endpoint.connect(_Senders())
             self._connecting.addBoth(self._connected)
+
+    def _send(self) -> None:
+        assert self._sender is not None
+        self._ticks += 1
+        transport: Any = self._sender.transport
+        transport.write(b"tick %d\n" % self._ticks)
 
     def _connected(self, result: Any) -> None:
         self._connecting = None
         # When it could not connect, the next tick tries again.
         self._sender = None if isinstance(result, Failure) else result
+        if self._sender is not None:
+            self._send()

@@ -107,6 +107,9 @@ class _Factory(ServerFactory):
     def __init__(self, listener: HTTPListener) -> None:
         self._listener = listener
 
+    def logPrefix(self) -> str:
+        return self._listener.name
+
     def buildProtocol(self, addr: IAddress | None) -> TwistedProtocol:
         # None would do for TCP, but a TLS endpoint wraps whatever it gets.
         return _Refused() if self._listener.is_full() else HTTPChannel(self._listener)
