@@ -173,8 +173,9 @@ class ServerPool:
     def failed(self, server: Server, error: BaseException) -> bool:
         """The attempt at this server has failed: it goes to the end of the order, or out of the pool.
 
-        It leaves when it had more than ``max_reconnect_attempts`` attempts, and when its last authentication error was of the same class
-        as this one (unless ``ignore_auth_error_abort``); other errors in between do not change that.
+        It leaves when it had more than ``max_reconnect_attempts`` attempts, when its last authentication error was of the same class
+        as this one (unless ``ignore_auth_error_abort``; other errors in between do not change that), and at once when it said something
+        that no further attempt can change (``ServerError.reconnect`` is False).
 
         :returns: whether it was removed.
         """
@@ -233,8 +234,9 @@ class ServerPool:
             if kind is not None:
                 twice = server.last_auth_error is kind and not self._options.ignore_auth_error_abort
                 server.last_auth_error = kind
+        hopeless = isinstance(error, ServerError) and not error.reconnect
         limit = self._options.max_reconnect_attempts
-        if not twice and (limit < 0 or server.attempts <= limit):
+        if not twice and not hopeless and (limit < 0 or server.attempts <= limit):
             return False
         if server not in self._servers:
             return False

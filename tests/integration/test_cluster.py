@@ -99,7 +99,16 @@ class ClusterTests(IntegrationTestCase):
                     published += 1
                 await deferLater(self.reactor, 0.001)
 
+        flushes = 0
+
+        async def flush() -> None:
+            nonlocal flushes
+            while running:
+                await subscriber.flush()
+                flushes += 1
+
         done: Deferred[None] = Deferred.fromCoroutine(publish())
+        flushing: Deferred[None] = Deferred.fromCoroutine(flush())
         await self.until(lambda: received)
         await leaving.lame_duck()
         await self.until(lambda: of_type(events, Reconnected), 4.0, "the move to another server")
@@ -107,6 +116,9 @@ class ClusterTests(IntegrationTestCase):
         await self.sleep(0.2)
         running = False
         await done
+        # No flush failed on the way.
+        await flushing
+        self.assertGreater(flushes, 100)
         await publisher.flush()
         await self.until(lambda: received[-1] == published - 1)
         self.assertEqual(len(of_type(events, LameDuck)), 1)
@@ -114,6 +126,19 @@ class ClusterTests(IntegrationTestCase):
         self.assertEqual(of_type(events, Disconnected)[0].unconfirmed, 0)
         self.assertEqual(received, list(range(published)))
         self.assertEqual((await publisher.request("ask", b"still there")).data, b"still there")
+
+    async def test_drain_in_the_middle_of_a_move(self) -> None:
+        """A drain that comes between the two servers of a lame duck move waits for its end, and loses nothing."""
+        cluster = await self.start_cluster(2, lame_duck_grace=5.0)
+        client = await self.connect(cluster.servers[0])
+        received: list[bytes] = []
+        await client.subscribe("own", lambda msg: received.append(msg.data))
+        await cluster.servers[0].lame_duck()
+        while not client._is_between_servers():
+            await self.sleep(0)
+        await client.publish("own", b"1")
+        await client.drain()
+        self.assertEqual(received, [b"1"])
 
     async def test_lame_duck_alone(self) -> None:
         """Where there is no other server, the client stays until the connection ends."""

@@ -16,9 +16,12 @@ from pynats_twisted.errors import (
     AuthorizationViolationError,
     ConfigurationError,
     ConnectionServerPoolEmpty,
+    ConnectRefusedError,
     ConnectTimeoutError,
     InvalidURLError,
+    MaxConnectionsExceededError,
     TransportError,
+    WrongPortError,
 )
 from pynats_twisted.protocol.info import ServerInfo
 from pynats_twisted.protocol.options import ClientOptions
@@ -306,6 +309,16 @@ class RoundTests(SynchronousTestCase):
 
 class RemovalTests(SynchronousTestCase):
     """When a server is given up."""
+
+    def test_what_no_attempt_can_change_removes_at_once(self) -> None:
+        """A server that refuses the options, or whose port is not for clients, is not tried again; another error is an attempt."""
+        for error in (WrongPortError("attempted to connect to route port"), ConnectRefusedError("invalid client protocol")):
+            pool = make_pool("nats://a,nats://b")
+            server = pool.select()
+            self.assertTrue(pool.failed(server, error))
+            self.assertNotIn(server, pool.servers)
+        pool = make_pool("nats://a,nats://b")
+        self.assertFalse(pool.failed(pool.select(), MaxConnectionsExceededError("maximum connections exceeded")))
 
     def test_too_many_attempts(self) -> None:
         """Attempts are counted for each server; with more than the maximum it leaves, the others stay."""
