@@ -153,6 +153,13 @@ class ConnectionDrainingError(NatsError):
     """The client is draining and takes no new subscriptions, requests or (in its last phase) publishes."""
 
 
+class ConcurrentUseError(NatsError):
+    """A blocking client was called by two threads at a time, from inside a call of its own, or in a process that was forked off.
+
+    Nothing was done. Each thread and each process needs a client of its own.
+    """
+
+
 class SubscriptionClosedError(NatsError):
     """The subscription has ended and every message that it had was handed out."""
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, DeferredList, fail, succeed
 from twisted.logger import Logger
 
 from ..errors import (
@@ -26,7 +26,8 @@ from .delivery import Handler, KeyFunction
 from .factory import NatsClientFactory
 from .migration import Migration
 from .outbound import Outbound
-from .requests import RequestMany, Requests
+from .request_many import RequestMany
+from .requests import Requests
 from .status import (
     ClientStats,
     ClientStatus,
@@ -35,15 +36,17 @@ from .status import (
     ConnectFailed,
     Disconnected,
     DiscoveredServers,
+    HandlerError,
     LameDuck,
     PublishDropped,
     Reconnected,
     ServerErrorEvent,
+    SlowConsumer,
     StatusEvent,
 )
 from .subscription import Overflow, Subscription
 from .subscriptions import ClientSubscriptions
-from .waiting import OneShot, Waiters
+from .waiting import OneShot, Waiters, check_seconds
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, ITransport
@@ -61,6 +64,8 @@ _FINAL_FLUSH = 5.0
 # Listeners get all errors; the log gets these many, so that a storm of denied publishes does not fill it.
 _LOGGED_ERRORS = 100
 _MAX_EVENTS = 10_000
+# Of these a server can cause any number in one turn. What happens to the connection is told whatever else waits.
+_BOUNDED_EVENTS = (ServerErrorEvent, HandlerError, SlowConsumer, PublishDropped)
 
 
 class NatsClient:
@@ -99,6 +104,7 @@ class NatsClient:
         self._was_connected = False
         self._drain: Waiters[None] | None = None
         self._migration: Migration | None = None
+        self._is_lame_duck = False
 
     def __repr__(self) -> str:
         server = self.connected_url
@@ -176,20 +182,20 @@ class NatsClient:
         """
         from .connector import NatsConnector
 
-        if self._status is not ClientStatus.DISCONNECTED:
-            raise ConfigurationError(f"a client is started once; this one is {self._status.value}")
+        if self._status is not ClientStatus.DISCONNECTED or self._ending:
+            raise ConfigurationError(f"a client is started once; this one is {'closing' if self._ending else self._status.value}")
         self._status = ClientStatus.CONNECTING
         waiter: Deferred[NatsClient]
         if self.options.retry_on_failed_connect:
             waiter = succeed(self)
         else:
             first = self._connected.wait()
-            waiter = Deferred(lambda _: self._start_cancelled(first))
+            waiter = Deferred(lambda _: self._start_cancelled())
             first.addCallbacks(waiter.callback, lambda failure: None if waiter.called else waiter.errback(failure))
         NatsConnector(self.reactor, self._factory).connect()
         return waiter
 
-    def _start_cancelled(self, first: Deferred[NatsClient]) -> None:
+    def _start_cancelled(self) -> None:
         self.close()
 
     def when_connected(self) -> Deferred[NatsClient]:
@@ -222,7 +228,8 @@ class NatsClient:
         :raises ConnectionClosedError: :raises ConnectionDrainingError: the client takes nothing more.
         """
         if self._publish_error is not None:
-            raise type(self._publish_error)(str(self._publish_error))
+            # The same object each time: without this its traceback would grow with each raise.
+            raise self._publish_error.with_traceback(None)
         return self.outbound.publish(subject, payload, reply, headers)
 
     def flush(self, timeout: float | None = None) -> Deferred[None]:
@@ -235,7 +242,7 @@ class NatsClient:
         """
         if self._status is ClientStatus.CLOSED:
             return fail(self._closed_error())
-        seconds = self.options.flush_timeout if timeout is None else timeout
+        seconds = self.options.flush_timeout if timeout is None else check_seconds("timeout", timeout)
         flushed = self.ping()
 
         def on_timeout(result: Any, seconds: float) -> Any:
@@ -246,6 +253,8 @@ class NatsClient:
 
     def ping(self) -> Deferred[None]:
         """As :meth:`flush`, without a time limit of its own: the connection's own pings find out when the server is gone."""
+        if self._is_between_servers():
+            return self._migration_over().addCallback(lambda _: self.ping())
         if self._protocol is None or not self.is_connected:
             return fail(DisconnectedError("there is no connection to a server"))
         return self._protocol.ping()
@@ -333,7 +342,8 @@ class NatsClient:
         What :meth:`publish` raises is raised here too.
         """
         self._refuse_new("request")
-        return self._requests.request(subject, payload, headers, self.options.request_timeout if timeout is None else timeout)
+        seconds = self.options.request_timeout if timeout is None else check_seconds("timeout", timeout)
+        return self._requests.request(subject, payload, headers, seconds)
 
     def request_many(
         self,
@@ -356,7 +366,7 @@ class NatsClient:
         What :meth:`publish` raises is raised here; NoRespondersError by the iteration.
         """
         self._refuse_new("request")
-        seconds = self.options.request_timeout if timeout is None else timeout
+        seconds = self.options.request_timeout if timeout is None else check_seconds("timeout", timeout)
         return self._requests.request_many(subject, payload, headers, max_msgs, stall, seconds, sentinel)
 
     # --- the end ---------------------------------------------------------------------------------------------
@@ -372,7 +382,7 @@ class NatsClient:
         return self._closed.wait()
 
     def when_closed(self) -> Deferred[None]:
-        """Fires when the client is closed for good, whatever the reason; :class:`~.status.Closed` tells it."""
+        """Fires when the client is closed for good, whatever the reason; :class:`~pynats_twisted.client.status.Closed` tells it."""
         return self._closed.wait()
 
     def drain(self, timeout: float | None = None) -> Deferred[None]:
@@ -382,14 +392,16 @@ class NatsClient:
         :param timeout: seconds; the option ``drain_timeout`` (30) by default.
         :raises DrainTimeoutError: it took longer; the client was closed all the same.
         :raises DisconnectedError: there is no connection, or it was lost meanwhile; the client was closed.
+        :raises ConnectionClosedError: :meth:`close` was called meanwhile.
         """
+        seconds = self.options.drain_timeout if timeout is None else check_seconds("timeout", timeout)
         if self._status is ClientStatus.CLOSED or (self._ending and self._drain is None):
             return self._closed.wait()
         if self._drain is None:
             self._drain = Waiters[None]()
             result = self._drain.wait()
             self.closed_on_purpose = True
-            begun = Deferred.fromCoroutine(self._drain_all(self.options.drain_timeout if timeout is None else timeout))
+            begun = Deferred.fromCoroutine(self._drain_all(seconds))
             begun.addCallbacks(self._drain.fire, lambda failure: self._drain_failed(failure.value))
             return result
         return self._drain.wait()
@@ -399,6 +411,8 @@ class NatsClient:
         self._drain.fail(error)
 
     async def _drain_all(self, timeout: float) -> None:
+        if self._is_between_servers():
+            await self._migration_over()
         if not self.is_connected:
             await self.close()
             raise DisconnectedError("the client was closed, not drained: there was no connection")
@@ -406,24 +420,31 @@ class NatsClient:
         self._status = ClientStatus.DRAINING
         end = self.reactor.seconds() + timeout
         late: NatsError | None = None
-        draining = [subscription.drain(timeout) for subscription in self.subscriptions]
-        for each in draining:
-            try:
-                await each
-            except DrainTimeoutError as error:
-                late = late or error
-        idle = self._requests.when_idle()
+        # One that is late does not keep the others from being drained, and a lost connection is told below.
+        results: list[tuple[bool, Any]] = await DeferredList(self._subscriptions.drain_all(timeout), consumeErrors=True)
+        for drained, result in results:
+            if not drained and result.check(DrainTimeoutError):
+                late = late or result.value
+        idle: Deferred[Any] = self._requests.when_idle()
         idle.addTimeout(max(0.0, end - self.reactor.seconds()), self.reactor, lambda result, seconds: DrainTimeoutError)
         if await idle is DrainTimeoutError:
             late = late or DrainTimeoutError(f"requests were still waiting for replies after {timeout:g} s")
-        self._publish_error = ConnectionDrainingError("the client is draining and takes no more publishes")
-        try:
-            await self.flush(_FINAL_FLUSH)
-        finally:
-            lost = self._close_error
-            await self.close()
-        if lost is not None or late is not None:
-            raise lost or late  # type: ignore[misc]
+        lost: NatsError | None = None
+        if self._ending:
+            lost = self._close_error or ConnectionClosedError("the client was closed before it was drained")
+        else:
+            self._publish_error = ConnectionDrainingError("the client is draining and takes no more publishes")
+            try:
+                await self.flush(_FINAL_FLUSH)
+            except FlushTimeoutError:
+                late = late or DrainTimeoutError(f"the server did not confirm the last publishes within {_FINAL_FLUSH:g} s")
+            except NatsError as error:
+                lost = error
+        await self.close()
+        if lost is not None:
+            raise lost
+        if late is not None:
+            raise late
 
     async def __aenter__(self) -> NatsClient:
         return self
@@ -440,13 +461,17 @@ class NatsClient:
         What was published before is written first, for one second at most.
 
         :raises ConnectionClosedError: the client is closed.
+        :raises ConnectionDrainingError: the client is draining.
         """
         if self._status is ClientStatus.CLOSED or self._ending:
             raise self._closed_error()
+        if self._drain is not None:
+            raise ConnectionDrainingError("the client is draining and stays with its connection")
         if self.is_connected:
             self._stop_migration()
             self.outbound.flush()
             self._leave()
+            self._status = ClientStatus.RECONNECTING
         self._factory.retry_now()
 
     def _leave(self) -> None:
@@ -454,6 +479,14 @@ class NatsClient:
         self._leaving = True
         self.outbound.detach()
         self._protocol.leave()
+
+    def _is_between_servers(self) -> bool:
+        """The old server of a move has been told to send no more, and the new one does not serve yet."""
+        return self._migration is not None and self._leaving
+
+    def _migration_over(self) -> Deferred[None]:
+        assert self._migration is not None
+        return self._migration.when_over()
 
     def _stop_migration(self) -> None:
         migration, self._migration = self._migration, None
@@ -465,11 +498,13 @@ class NatsClient:
         self._stop_migration()
         self._close_error = self._close_error or error
         self._publish_error = self._closed_error()
+        # Handlers get nothing more from here on, whatever the connection still brings.
+        self._subscriptions.closed(self._publish_error)
         self._factory.stopTrying()
         protocol = self._protocol or self._factory.protocol_in_use
         if protocol is not None:
             protocol.close()
-        else:
+        elif self._end_call is None:
             # Never from inside the caller's stack.
             self._end_call = self.reactor.callLater(0, self._finish)
 
@@ -519,6 +554,9 @@ class NatsClient:
 
     def _gave_up(self, error: NatsError | None) -> None:
         self._close_error = self._close_error or error
+        if self._was_connected or self.options.retry_on_failed_connect:
+            # At the first connection the caller of start() is told.
+            self._log.error("The client gave up connecting: {error}", error=self._close_error)
         self._finish()
 
     # --- what the connection tells (ConnectionListener) ------------------------------------------------------
@@ -527,7 +565,7 @@ class NatsClient:
         """The handshake is complete: renew the subscriptions, then send what waited."""
         self._factory.established()
         self._protocol = protocol
-        self._leaving = False
+        self._leaving = self._is_lame_duck = False
         transport: ITransport = protocol.transport  # type: ignore[assignment]
         lines = self.core.resubscribe()
         if lines:
@@ -554,7 +592,9 @@ class NatsClient:
             if self._ending:
                 self._finish()
             else:
-                self._attempt_failed(closed.error or DisconnectedError("the server closed the connection before the handshake was complete"))
+                self._attempt_failed(
+                    closed.error or DisconnectedError("the server closed the connection before the handshake was complete")
+                )
             return
         self._stop_migration()
         unconfirmed = protocol.unconfirmed
@@ -567,7 +607,9 @@ class NatsClient:
         draining = self._drain is not None
         if self._ending or draining or not self.options.allow_reconnect:
             if not self._ending:
-                lost = DisconnectedError(f"the connection was lost{' while draining' if draining else ''}: {closed.error or 'no reason was given'}")
+                lost = DisconnectedError(
+                    f"the connection was lost{' while draining' if draining else ''}: {closed.error or 'no reason was given'}"
+                )
                 lost.__cause__ = closed.error
                 self._close_error = self._close_error or lost
                 self._factory.stopTrying()
@@ -580,7 +622,11 @@ class NatsClient:
     def info_received(self, protocol: NatsProtocol, info: ServerInfo) -> None:
         """An INFO came after the handshake."""
         self._tell_discovered()
-        if info.ldm and not self._leaving and protocol is self._protocol:
+        if protocol is not self._protocol:
+            return
+        # Told once each time that the server goes into it, however often its INFO comes.
+        begins, self._is_lame_duck = info.ldm and not self._is_lame_duck, info.ldm
+        if begins and not self._leaving:
             self._lame_duck(protocol)
 
     def _tell_discovered(self) -> None:
@@ -616,7 +662,7 @@ class NatsClient:
         self.core = protocol.core
         self._protocol = self._factory.protocol_in_use = protocol
         protocol.adopt(self.outbound, self, on_end)
-        self._leaving = False
+        self._leaving = self._is_lame_duck = False
         self._stats.reconnects += 1
         self.emit(Disconnected(url, None, 0))
         refused = self.outbound.attach(protocol.transport, protocol.core.encoder)  # type: ignore[arg-type]
@@ -646,9 +692,9 @@ class NatsClient:
     # --- listeners -------------------------------------------------------------------------------------------
 
     def add_listener(self, listener: Listener) -> None:
-        """Call ``listener`` with each :class:`~.status.StatusEvent`, in order, from the reactor and never from inside a call.
+        """Call ``listener`` with each :class:`~pynats_twisted.client.status.StatusEvent`, in order.
 
-        What it raises is logged and counted.
+        It is called from the reactor, never from inside a call of this client. What it raises is logged and counted.
         """
         self._listeners.append(listener)
 
@@ -661,7 +707,7 @@ class NatsClient:
         """Tell the listeners, soon."""
         if not self._listeners:
             return
-        if len(self._events) >= _MAX_EVENTS:
+        if len(self._events) >= _MAX_EVENTS and isinstance(event, _BOUNDED_EVENTS):
             self._stats.dropped_events += 1
             return
         self._events.append(event)
@@ -677,7 +723,7 @@ class NatsClient:
             for listener in list(self._listeners):
                 try:
                     listener(event)
-                except Exception:
+                except Exception:  # noqa: BLE001 - the user's code; it is logged
                     self._stats.listener_errors += 1
                     self._log.failure("A listener failed on {event!r}", event=event)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol as Interface
+from typing import TYPE_CHECKING, Any
+from typing import Protocol as Interface
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionDone
@@ -22,7 +23,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ..errors import ConnectTimeoutError, DisconnectedError, NatsError, StaleConnectionError
+from ..errors import ConnectionClosedError, ConnectTimeoutError, DisconnectedError, NatsError, StaleConnectionError
 from ..protocol.connection import ConnectionProtocol
 from ..protocol.events import Closed, CloseReason, Event, EventType
 from ..protocol.message import Msg
@@ -110,6 +111,7 @@ class NatsProtocol(Protocol):
         self._abort_timer: IDelayedCall | None = None
         self._closing = False
         self._ended = False
+        self._producing = False
         self._reading_paused = False
         self._end_error: BaseException | None = None
         self._established: list[Deferred[NatsProtocol]] = []
@@ -132,6 +134,10 @@ class NatsProtocol(Protocol):
             transport.setTcpKeepAlive(True)
         if self.core.state in (ConnectionState.WAITING_FOR_SERVER_SELECTION, ConnectionState.CLOSED):
             self.core.select_server()
+        if self._closing:
+            # It was closed between being built and being connected.
+            self._abort()
+            return
         deadline = self.handshake_deadline
         left = self._options.connect_timeout if deadline is None else max(0.0, deadline - self._reactor.seconds())
         self._handshake_timer = self._reactor.callLater(left, self._handshake_timed_out)
@@ -159,12 +165,12 @@ class NatsProtocol(Protocol):
             for event in core.events_received():
                 if event.__class__ is Msg:
                     messages += 1
-                    size += len(event.data)  # type: ignore[union-attr]
-                    subscription = event.subscription  # type: ignore[union-attr]
+                    size += len(event.data)
+                    subscription = event.subscription
                     if subscription is not None:
                         subscription._deliver(event)
                     else:
-                        self.message_received(event)  # type: ignore[arg-type]
+                        self._guarded(self.message_received, event)
                 else:
                     self._handle(event)  # type: ignore[arg-type]
             self.messages += messages
@@ -173,11 +179,14 @@ class NatsProtocol(Protocol):
             outbound.uncork()
 
     def _handle(self, event: Event) -> None:
+        if self._ended:
+            # It ended by what was done with an event before this one.
+            return
         match event.type:
             case EventType.PONG:
                 self._pong()
             case EventType.ERROR:
-                self.error_received(event.body)
+                self._guarded(self.error_received, event.body)
             case EventType.INFO:
                 if self._listener is not None:
                     self._listener.info_received(self, event.body)
@@ -192,6 +201,13 @@ class NatsProtocol(Protocol):
                 # The peer broke the protocol: nothing that it says from now on means anything.
                 self._end_error = event.body.error
                 self._abort()
+
+    def _guarded(self, method: Callable[[Any], None], argument: Any) -> None:
+        # A subclass may have its own: what that raises must not cost the connection.
+        try:
+            method(argument)
+        except Exception:  # noqa: BLE001 - the user's code; it is logged
+            self._log.failure("{method} failed on {argument!r}", method=method.__qualname__, argument=argument)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The transport is gone."""
@@ -214,7 +230,7 @@ class NatsProtocol(Protocol):
                 core.receive_eof_from_transport(error)
         closed = Closed(CloseReason.CLIENT if self._closing else CloseReason.SERVER, error)
         for event in core.events_received():
-            if event == EventType.CLOSED and event.body.error is not None:
+            if isinstance(event, Event) and event.type is EventType.CLOSED and event.body.error is not None:
                 closed = event.body
         self._fail_pings(closed)
         waiting, self._established = self._established, []
@@ -236,27 +252,29 @@ class NatsProtocol(Protocol):
     # --- the handshake ---------------------------------------------------------------------------------------
 
     def _connect_requested(self) -> None:
+        if self._closing or self.core.state is ConnectionState.CLOSED:
+            return
         if self.core.tls_upgrade_due:
             server = self.core.current_server
             assert server is not None
             try:
                 creator = connection_creator(self._options, server)
                 ITLSTransport(self.transport).startTLS(creator)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - files, and the user's code; it is the reason why this attempt failed
                 self.fail(error)
             return
         self._send_connect()
 
     def handshakeCompleted(self) -> None:
         """TLS is up."""
-        if self.core.state is ConnectionState.WAITING_FOR_TLS_UPGRADE:
+        if self.core.state is ConnectionState.WAITING_FOR_TLS_UPGRADE and not self._closing:
             self.core.tls_established()
             self._send_connect()
 
     def _send_connect(self) -> None:
         try:
             line = self.core.connect()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - credentials, and the user's code; it is the reason why this attempt failed
             self.fail(error)
             return
         for warning in self.core.authenticator.warnings():
@@ -279,9 +297,13 @@ class NatsProtocol(Protocol):
         if self._handshake_timer is not None:
             self._handshake_timer.cancel()
             self._handshake_timer = None
+        if self._closing or self.core.state is ConnectionState.CLOSED:
+            # Garbage may stand behind the PONG, in the same read.
+            return
         self._stable_timer = self._reactor.callLater(self._options.reconnect_stable_after, self._stable)
         self._timer = self._reactor.callLater(self._options.ping_interval, self._ping_due)
         IConsumer(self.transport).registerProducer(self, True)
+        self._producing = True
         listener = self._listener
         if listener is not None:
             listener.connection_made(self)
@@ -344,6 +366,9 @@ class NatsProtocol(Protocol):
     def _ping_due(self) -> None:
         options = self._options
         self._timer = None
+        if self.core.state is not ConnectionState.CONNECTED:
+            # The connection is dead, and its transport about to end.
+            return
         if self._silent_pings >= options.max_pings_out:
             self.fail(StaleConnectionError(f"the server left {self._silent_pings} PINGs unanswered"))
             return
@@ -389,6 +414,10 @@ class NatsProtocol(Protocol):
         if self._ended or self._closing:
             return
         self._closing = True
+        if self.transport is None:
+            return
+        # Nobody asks for more when the producer is gone: what waits goes to the transport at once, however much it is.
+        self._stop_producing()
         self.outbound.resumed()
         self._lose()
 
@@ -396,6 +425,7 @@ class NatsProtocol(Protocol):
         """End the connection for another one: as :meth:`close`, but what was not handed over stays in the buffer."""
         if not self._ended and not self._closing:
             self._closing = True
+            self._stop_producing()
             self._lose()
 
     def fail(self, error: BaseException) -> None:
@@ -407,11 +437,14 @@ class NatsProtocol(Protocol):
 
     def _lose(self) -> None:
         self.resume_reading()
-        consumer = IConsumer(self.transport, None)
-        if consumer is not None:
-            consumer.unregisterProducer()
         self._abort_timer = self._reactor.callLater(_ABORT_AFTER, self._abort)
         ITransport(self.transport).loseConnection()
+
+    def _stop_producing(self) -> None:
+        # A transport with a producer never ends by itself.
+        if self._producing:
+            self._producing = False
+            IConsumer(self.transport).unregisterProducer()
 
     def _abort(self) -> None:
         transport: Any = self.transport
@@ -437,13 +470,18 @@ class NatsProtocol(Protocol):
         return waiter
 
     def publish(self, subject: str, payload: bytes = b"", reply: str | None = None, headers: Any = None) -> Any:
-        """Publish; as :meth:`NatsClient.publish`."""
+        """Publish; as :meth:`NatsClient.publish`. Before the handshake is complete it is buffered.
+
+        :raises ConnectionClosedError: the connection has ended, or was closed.
+        """
+        if self._ended or self._closing:
+            raise ConnectionClosedError("the connection has ended")
         return self.outbound.publish(subject, payload, reply, headers)
 
     def subscribe(self, subject: str, queue: str = "") -> int:
         """Subscribe; messages come to :meth:`message_received`. Returns the subscription's id.
 
-        :raises NotConnectedError: the handshake is not complete.
+        :raises ConnectionStateError: the handshake is not complete, or the connection has ended.
         """
         sid = self.core.new_sid()
         self.outbound.control(self.core.subscribe(subject, queue, sid))

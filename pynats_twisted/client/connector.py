@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
-
 from twisted.internet.interfaces import IAddress, IConnector
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
@@ -18,7 +17,6 @@ from .tls import connection_creator
 if TYPE_CHECKING:
     from ..protocol.options import ClientOptions
     from ..protocol.servers import Server
-    from .connection import NatsProtocol
     from .factory import NatsClientFactory
 
 
@@ -87,10 +85,10 @@ class NatsConnector:
         timeout = options.connect_timeout
         try:
             endpoint = endpoint_for(self._reactor, options, server)
-        except Exception:
+            attempt = endpoint.connect(_ConnectionFactory(self, self._reactor.seconds() + timeout))
+        except Exception:  # noqa: BLE001 - the user's code may raise anything; it is the reason why this attempt failed
             self.factory.clientConnectionFailed(self, Failure())
             return
-        attempt = endpoint.connect(_ConnectionFactory(self, self._reactor.seconds() + timeout))
         self._attempt = attempt
 
         def on_timeout(result: Any, seconds: float) -> Any:
@@ -141,5 +139,3 @@ def transport_error(server: Server | None, failure: Failure) -> BaseException:
     error = TransportError(f"{server.url if server is not None else 'the server'} cannot be reached: {value}")
     error.__cause__ = value
     return error
-
-

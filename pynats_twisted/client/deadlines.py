@@ -18,18 +18,18 @@ class Deadlines(Generic[K]):
     only the heads of the queues decide when the timer is due. Adding and removing cost the same however many there are.
     """
 
-    __slots__ = ("_call", "_due", "_expired", "_group_of", "_groups", "_reactor")
+    __slots__ = ("_call", "_due", "_expired", "_groups", "_reactor", "_seconds")
 
     def __init__(self, reactor: IReactorTime, expired: Callable[[K], None]) -> None:
         self._reactor = reactor
         self._expired = expired
         self._groups: dict[float, dict[K, float]] = {}
-        self._group_of: dict[K, dict[K, float]] = {}
+        self._seconds: dict[K, float] = {}
         self._call: IDelayedCall | None = None
         self._due = 0.0
 
     def __len__(self) -> int:
-        return len(self._group_of)
+        return len(self._seconds)
 
     def add(self, key: K, seconds: float) -> None:
         """Expire ``key`` in ``seconds``."""
@@ -38,7 +38,7 @@ class Deadlines(Generic[K]):
         if group is None:
             group = self._groups[seconds] = {}
         group[key] = due
-        self._group_of[key] = group
+        self._seconds[key] = seconds
         if self._call is None:
             self._due = due
             self._call = self._reactor.callLater(seconds, self._sweep)
@@ -48,14 +48,18 @@ class Deadlines(Generic[K]):
 
     def remove(self, key: K) -> None:
         """``key`` does not expire any more. The timer stays: it stops by itself when it finds nothing."""
-        group = self._group_of.pop(key, None)
-        if group is not None:
+        seconds = self._seconds.pop(key, None)
+        if seconds is not None:
+            group = self._groups[seconds]
             del group[key]
+            if not group:
+                # Times that are computed are seldom the same twice: their groups must not pile up.
+                del self._groups[seconds]
 
     def clear(self) -> None:
         """Nothing expires any more, and the timer is gone."""
         self._groups.clear()
-        self._group_of.clear()
+        self._seconds.clear()
         if self._call is not None:
             self._call.cancel()
             self._call = None
@@ -64,13 +68,11 @@ class Deadlines(Generic[K]):
         self._call = None
         now = self._reactor.seconds()
         expired: list[K] = []
-        for seconds, group in list(self._groups.items()):
+        for group in self._groups.values():
             for key, due in group.items():
                 if due > now:
                     break
                 expired.append(key)
-            if not group:
-                del self._groups[seconds]
         for key in expired:
             self.remove(key)
         self._rearm(now)
@@ -78,7 +80,7 @@ class Deadlines(Generic[K]):
             self._expired(key)
 
     def _rearm(self, now: float) -> None:
-        heads = [next(iter(group.values())) for group in self._groups.values() if group]
+        heads = [next(iter(group.values())) for group in self._groups.values()]
         if heads:
             self._due = min(heads)
             self._call = self._reactor.callLater(max(0.0, self._due - now), self._sweep)

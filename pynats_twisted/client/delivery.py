@@ -79,16 +79,18 @@ class HandlerRunner:
 
     def run(self, msg: Msg) -> None:
         """Handle one message now."""
+        self.active += 1
         waiting = self._call(msg)
-        if waiting is not None:
-            self.active += 1
+        if waiting is None:
+            self.active -= 1
+        else:
             waiting.addBoth(lambda _: self._ended())
 
     def _call(self, msg: Msg) -> Deferred[Any] | None:
         """Call the handler. Returns what has to be waited for, or None when it is over."""
         try:
             result = self._handler(msg)
-        except Exception:
+        except Exception:  # noqa: BLE001 - the user's code; it is logged
             self._failed(msg, Failure())
             return None
         if result is None:
@@ -110,7 +112,7 @@ class HandlerRunner:
         try:
             key = key_of(msg)
             behind = self._keys.get(key)
-        except Exception:
+        except Exception:  # noqa: BLE001 - the user's code; it is logged
             self._started(msg)
             self._failed(msg, Failure())
             return
@@ -123,11 +125,12 @@ class HandlerRunner:
         behind = self._keys.setdefault(key, deque())
         while True:
             self._started(msg)
+            self.active += 1
             waiting = self._call(msg)
             if waiting is not None:
-                self.active += 1
                 waiting.addBoth(lambda _: self._key_ended(key))
                 return
+            self.active -= 1
             if not behind:
                 break
             msg = behind.popleft()

@@ -38,6 +38,7 @@ class NatsClientFactory(ReconnectingClientFactory):
     """
 
     noisy = False
+    clock: Any
     _log = Logger()
 
     def __init__(self, reactor: Any, options: ClientOptions | None = None, *, client: NatsClient | None = None) -> None:
@@ -91,6 +92,7 @@ class NatsClientFactory(ReconnectingClientFactory):
         if self.core.state is not ConnectionState.CLOSED:
             self.core.receive_eof_from_transport(error)
             self.core.events_received()
+        self.protocol_in_use = None
         self.client._attempt_failed(error)
         self.retry()
 
@@ -106,7 +108,7 @@ class NatsClientFactory(ReconnectingClientFactory):
         """Do what comes next: another attempt, now or after the pool's wait, or giving up."""
         if connector is not None:
             self.connector = connector
-        if not self.continueTrying or self._gone:
+        if not self.continueTrying or self._gone or self._callID is not None:
             return
         options = self.core.options
         pool = self.core.pool
@@ -121,15 +123,13 @@ class NatsClientFactory(ReconnectingClientFactory):
     def _reconnect(self) -> None:
         self._callID = None
         connector: Any = self.connector
-        if isinstance(connector, NatsConnector):
-            try:
-                connector.connect()
-            except ConnectionServerPoolEmpty:
-                self._give_up(NoServersError(self.core.pool.reasons))
-            return
-        server = self.core.select_server()
-        connector.host, connector.port = server.host, server.port
-        connector.connect()
+        try:
+            if not isinstance(connector, NatsConnector):
+                server = self.core.select_server()
+                connector.host, connector.port = server.host, server.port
+            connector.connect()
+        except ConnectionServerPoolEmpty:
+            self._give_up(NoServersError(self.core.pool.reasons))
 
     def retry_now(self) -> None:
         """Skip the wait that is under way."""
@@ -152,9 +152,7 @@ class NatsClientFactory(ReconnectingClientFactory):
             self._callID.cancel()
             self._callID = None
         connector: Any = self.connector
-        if isinstance(connector, NatsConnector):
-            connector.stopConnecting()
-        elif connector is not None and connector.state == "connecting":
+        if isinstance(connector, NatsConnector) or getattr(connector, "state", None) == "connecting":
             connector.stopConnecting()
 
     def _give_up(self, error: NatsError | None) -> None:

@@ -20,6 +20,7 @@ from ..protocol.connection import ConnectionProtocol
 from ..protocol.encoder import encode_subscribe, encode_unsubscribe
 from .connection import NatsProtocol
 from .connector import SingleConnectionFactory, endpoint_for
+from .waiting import OneShot
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 _SETTLE = 0.25
 _OVERLAP = 0.5
 _MAX_HELD = 65_536
+_MAX_HELD_BYTES = 64 * 1024 * 1024
+_WATCH = 0.05
 
 
 class Migration:
@@ -54,8 +57,18 @@ class Migration:
         self._timer: IDelayedCall | None = None
         self._known: dict[int, int] = {}
         self._settled_at: int | None = None
+        self._overlap_end = 0.0
         self._leaving = False
-        self.over = False
+        self._over = OneShot()
+
+    @property
+    def over(self) -> bool:
+        """The client has moved, or stays."""
+        return self._over.done
+
+    def when_over(self) -> Deferred[None]:
+        """Fires when the client has moved, or stays."""
+        return self._over.wait()
 
     # --- a connection to another server ----------------------------------------------------------------------
 
@@ -74,14 +87,13 @@ class Migration:
             self._stop()
             return
         reactor, options = client.reactor, client.options
-        try:
-            endpoint = endpoint_for(reactor, options, server)
-        except Exception:
-            self._failed(Failure())
-            return
         self._new = NatsProtocol(reactor, core=core, listener=self)
         self._new.handshake_deadline = reactor.seconds() + options.connect_timeout
-        attempt = endpoint.connect(SingleConnectionFactory(self._new))
+        try:
+            attempt = endpoint_for(reactor, options, server).connect(SingleConnectionFactory(self._new))
+        except Exception:  # noqa: BLE001 - the user's code may raise anything; it is the reason why this attempt failed
+            self._failed(Failure())
+            return
         self._attempt = attempt
         attempt.addTimeout(options.connect_timeout, reactor)
         attempt.addCallbacks(self._dialled, self._failed)
@@ -96,15 +108,15 @@ class Migration:
         self._core.receive_eof_from_transport(failure.value)
         self._next(failure.value)
 
-    def _next(self, error: BaseException) -> None:
+    def _next(self, error: BaseException | None) -> None:
         self._log.info("The move away from a lame duck server failed: {error}; the next server is tried", error=error)
         self._new = None
         self._settled_at = None
         self.begin()
 
     def _stop(self) -> None:
-        self.over = True
         self._client.core.recorded = None
+        self._over.happen()
 
     def cancel(self) -> None:
         """Stay with the old connection, or with none."""
@@ -162,12 +174,21 @@ class Migration:
     def _settled(self) -> None:
         recorded = self._client.core.recorded
         self._settled_at = len(recorded) if recorded is not None else 0
+        self._overlap_end = self._client.reactor.seconds() + _OVERLAP - _SETTLE
+        self._watch()
+
+    def _watch(self) -> None:
+        """Let both deliver for a while, or until too much is held."""
+        self._timer = None
         assert self._core is not None
-        many = len(self._core.held or ()) > _MAX_HELD
-        self._timer = self._client.reactor.callLater(0 if many else _OVERLAP - _SETTLE, self._leave_old)
+        held = self._core.held or []
+        left = self._overlap_end - self._client.reactor.seconds()
+        if left <= 0 or len(held) > _MAX_HELD or sum(msg.size for msg in held) > _MAX_HELD_BYTES:
+            self._leave_old()
+        else:
+            self._timer = self._client.reactor.callLater(min(left, _WATCH), self._watch)
 
     def _leave_old(self) -> None:
-        self._timer = None
         client, old = self._client, self._old
         if client.core.subscriptions.records:
             self._tell_new()
@@ -198,7 +219,6 @@ class Migration:
             return
         new, core = self._new, self._core
         assert new is not None and core is not None
-        self.over = True
         self._tell_new()
         recorded = self._client.core.recorded or []
         self._client.core.recorded = None
@@ -206,6 +226,7 @@ class Migration:
         self._client.migrated(new)
         core.deliver(held)
         new.dispatch()
+        self._over.happen()
 
 
 def _key(msg: Msg) -> tuple[int, str, str, bytes, bytes]:
@@ -225,9 +246,7 @@ def without_duplicates(recorded: list[Msg], held: list[Msg], settled_at: int) ->
     before = Counter(map(_key, recorded))
     surely = Counter(map(_key, recorded[settled_at:]))
     count = Counter(map(_key, held))
-    to_drop = {
-        key: (1 if before[key] == 1 and number == 1 else min(number, surely[key])) for key, number in count.items() if before[key]
-    }
+    to_drop = {key: (1 if before[key] == 1 and number == 1 else min(number, surely[key])) for key, number in count.items() if before[key]}
     kept: list[Msg] = []
     for msg in held:
         key = _key(msg)

@@ -174,9 +174,10 @@ class Outbound:
         return data
 
     def _release(self) -> None:
+        # Whoever is told may cancel another one that waits: that one leaves this very queue.
         waiting, self._waiting = self._waiting, deque()
-        for waiter in waiting:
-            waiter.callback(None)
+        while waiting:
+            waiting.popleft().callback(None)
 
     def paused(self) -> None:
         """The transport has enough for now."""
@@ -265,8 +266,11 @@ class Outbound:
         self._parts = []
         self.pending = 0
         waiting, self._waiting = self._waiting, deque()
-        for waiter in waiting:
+        while waiting:
+            waiter = waiting.popleft()
             waiter.errback(error or ConnectionClosedError("the client was closed before the publish could be sent"))
+            # Who published without waiting is not interested: that must not become an "Unhandled error in Deferred".
+            waiter.addErrback(lambda failure: None)
         return undelivered
 
 

@@ -39,7 +39,7 @@ class RequestMany(AsyncIterator["Msg"]):
         stall: float | None,
         timeout: float,
         sentinel: Callable[[Msg], bool] | None,
-        bound: int,
+        bounds: tuple[int, int],
     ) -> None:
         if max_msgs is not None and max_msgs < 1:
             raise ConfigurationError(f"max_msgs={max_msgs!r} is not a number of 1 or more")
@@ -53,10 +53,14 @@ class RequestMany(AsyncIterator["Msg"]):
         self._max_msgs = max_msgs
         self._stall = stall
         self._sentinel = sentinel
-        self._bound = bound
+        # Replies, and their bytes, that may wait to be taken; 0 for no bound.
+        self._max_waiting, self._max_bytes = bounds
         self._count = 0
         self._end = requests.now + timeout
+        # What it means when the deadline of now comes.
+        self._deadline = "timeout"
         self._queue: deque[Msg] = deque()
+        self._bytes = 0
         self._waiting: deque[Deferred[Msg]] = deque()
         self._error: BaseException | None = None
 
@@ -70,7 +74,9 @@ class RequestMany(AsyncIterator["Msg"]):
 
     def __anext__(self) -> Awaitable[Msg]:
         if self._queue:
-            return Ready(self._queue.popleft())
+            msg = self._queue.popleft()
+            self._bytes -= msg.size
+            return Ready(msg)
         if self.reason is not None:
             return fail(self._end_error())
         waiter: Deferred[Msg] = Deferred(self._waiting.remove)
@@ -107,10 +113,13 @@ class RequestMany(AsyncIterator["Msg"]):
         if self._sentinel is not None:
             try:
                 is_last = self._sentinel(msg)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the user's code; the iteration raises it
                 self._requests.forget(self._token)
                 self._error = error
                 self._finish("error")
+                return
+            if self.reason is not None:
+                # It was cancelled in there.
                 return
             if is_last:
                 self._requests.forget(self._token)
@@ -121,22 +130,32 @@ class RequestMany(AsyncIterator["Msg"]):
         if last:
             self._requests.forget(self._token)
         elif self._stall is not None:
-            self._requests.extend(self._token, max(0.0, min(self._stall, self._end - self._requests.now)))
+            left = max(0.0, self._end - self._requests.now)
+            self._deadline = "stall" if self._stall < left else "timeout"
+            self._requests.extend(self._token, min(self._stall, left))
         if self._waiting:
             self._waiting.popleft().callback(msg)
-        elif self._bound and len(self._queue) >= self._bound:
+        elif self._is_full(msg.size):
             self.dropped += 1
         else:
             self._queue.append(msg)
+            self._bytes += msg.size
         if last:
             self._finish("max_msgs")
 
+    def _is_full(self, size: int) -> bool:
+        return bool(
+            (self._max_waiting and len(self._queue) >= self._max_waiting) or (self._max_bytes and self._bytes + size > self._max_bytes)
+        )
+
     def expired(self) -> None:
         """The deadline has come: the whole time is over, or nothing came for the stall time."""
-        self._finish("timeout" if self._requests.now >= self._end else "stall")
+        self._finish(self._deadline)
 
     def failed(self, error: NatsError) -> None:
         """The request cannot be answered any more."""
+        if self.reason is not None:
+            return
         self._requests.forget(self._token)
         self._error = error
         self._finish("error")
@@ -145,6 +164,7 @@ class RequestMany(AsyncIterator["Msg"]):
         if self.reason is not None:
             return
         self.reason = reason
-        waiting, self._waiting = self._waiting, deque()
-        for waiter in waiting:
-            waiter.errback(self._end_error())
+        waiting = self._waiting
+        while waiting:
+            waiting.popleft().errback(self._end_error())
+        self._requests.settled()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from os import urandom
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, succeed
 
@@ -69,8 +69,9 @@ class Requests:
     ) -> RequestMany:
         """Publish with a reply subject of its own, and hand out all replies."""
         token = self._new_token()
-        bound = self._client.options.pending_msgs
-        many = RequestMany(self, token, subject, max_msgs=max_msgs, stall=stall, timeout=timeout, sentinel=sentinel, bound=bound)
+        options = self._client.options
+        bounds = (options.pending_msgs, options.pending_bytes)
+        many = RequestMany(self, token, subject, max_msgs=max_msgs, stall=stall, timeout=timeout, sentinel=sentinel, bounds=bounds)
         self._begin(token, many, payload, headers, timeout)
         return many
 
@@ -113,11 +114,14 @@ class Requests:
         return self._client.publish(reply, payload, headers=headers)
 
     def forget(self, token: str) -> None:
-        """A request is over."""
+        """A request is over. Whoever made it is told now, and then :meth:`settled` is called."""
         if self._waiting.pop(token, None) is not None:
             self._deadlines.remove(token)
-            if not self._waiting:
-                self._tell_idle()
+
+    def settled(self) -> None:
+        """Whoever made a request has been told of its end."""
+        if self._idle and not self._waiting:
+            self._tell_idle()
 
     def extend(self, token: str, seconds: float) -> None:
         """A request is over that many seconds from now, where nothing comes before."""
@@ -126,14 +130,14 @@ class Requests:
 
     @property
     def now(self) -> float:
-        return self._client.reactor.seconds()
+        seconds: float = self._client.reactor.seconds()
+        return seconds
 
     def _expired(self, token: str) -> None:
         waiting = self._waiting.pop(token, None)
         if waiting is not None:
             waiting.expired()
-            if not self._waiting:
-                self._tell_idle()
+            self.settled()
 
     def when_idle(self) -> Deferred[None]:
         """Fires when no request is in flight."""
@@ -201,6 +205,7 @@ class _Request:
 
     def _cancelled(self, _: Deferred[Msg]) -> None:
         self._requests.forget(self._token)
+        self._requests.settled()
 
     def received(self, msg: Msg) -> None:
         self._requests.forget(self._token)
@@ -208,10 +213,15 @@ class _Request:
             self.result.errback(NoRespondersError(self.subject))
         else:
             self.result.callback(msg)
+        self._requests.settled()
 
     def expired(self) -> None:
         self.result.errback(RequestTimeoutError(f"no reply to the request on {self.subject!r} in time"))
 
     def failed(self, error: NatsError) -> None:
+        if self.result.called:
+            # Cancelled by whoever was told of the same error just before.
+            return
         self._requests.forget(self._token)
         self.result.errback(error)
+        self._requests.settled()

@@ -18,8 +18,9 @@ from .status import ClientStatus
 class NatsService(Service):
     """Connects when it is started and drains when it is stopped.
 
-    Where no server is there at the start, it goes on trying in the background (``retry_on_failed_connect`` is on unless
-    the options say otherwise). A service that was stopped can be started again: with a new client.
+    Where no server is there, at the start or later, it goes on trying in the background: ``retry_on_failed_connect`` is on
+    and ``max_reconnect_attempts`` endless, unless the options say otherwise. Credentials that one server refuses twice end it.
+    A service that was stopped can be started again: with a new client.
 
     :param reactor: connections and all time come from it.
     :param servers: a URL, several in a list or separated by commas.
@@ -32,14 +33,18 @@ class NatsService(Service):
 
     def __init__(self, reactor: Any, servers: Any = "nats://127.0.0.1:4222", **options: Any) -> None:
         options.setdefault("retry_on_failed_connect", True)
+        options.setdefault("max_reconnect_attempts", -1)
         self._reactor = reactor
         self._options = ClientOptions.from_keywords(servers, **options)
         self.client = NatsClient(reactor, self._options)
+        self._stopped = False
 
     def startService(self) -> None:
         """Begin to connect. Does not wait."""
         super().startService()
-        if self.client.status is ClientStatus.CLOSED:
+        if self._stopped or self.client.status is ClientStatus.CLOSED:
+            # The old one may still be on its way to its end.
+            self._stopped = False
             self.client = NatsClient(self._reactor, self._options)
         self.client.start().addErrback(self._start_failed)
 
@@ -54,8 +59,9 @@ class NatsService(Service):
     def stopService(self) -> Deferred[None]:
         """Drain, within ``drain_timeout``, and close. Fires when the connection is gone; never fails."""
         super().stopService()
+        self._stopped = True
         client = self.client
-        if client.status is ClientStatus.DISCONNECTED or not client.is_connected:
+        if client.status not in (ClientStatus.CONNECTED, ClientStatus.DRAINING):
             return client.close()
         return client.drain().addErrback(self._drain_failed)
 

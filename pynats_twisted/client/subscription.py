@@ -12,14 +12,13 @@ from twisted.python.failure import Failure
 from ..errors import (
     ConfigurationError,
     ConnectionClosedError,
-    DrainTimeoutError,
     NatsError,
     NextMessageTimeoutError,
     SlowConsumerError,
     SubscriptionClosedError,
 )
 from .delivery import Handler, HandlerRunner, KeyFunction
-from .waiting import OneShot, Ready, Waiters
+from .waiting import OneShot, Ready, Waiters, check_seconds
 
 if TYPE_CHECKING:
     from ..protocol.headers import HeadersLike
@@ -78,6 +77,7 @@ class Subscription:
         # Nothing is handed out any more.
         self._closed = False
         self._draining = False
+        self._drain_error: NatsError | None = None
         # ``async for`` raises what ended the subscription once, and then stops.
         self._error_told = False
         self._confirmation = OneShot()
@@ -115,6 +115,11 @@ class Subscription:
         """It has ended, and hands out nothing more."""
         return self._closed
 
+    @property
+    def waited_for(self) -> bool:
+        """Somebody waits for its confirmation or for a message, and is told what ends it."""
+        return self._confirmation.waited_for or bool(self._waiting)
+
     def __repr__(self) -> str:
         queue = f" queue={self.queue!r}" if self.queue else ""
         state = "closed" if self._closed else "ending" if self._ended else "draining" if self._draining else "open"
@@ -129,6 +134,9 @@ class Subscription:
         if runner is not None:
             if self._direct and not runner.active and not self._queue:
                 runner.run(msg)
+                if self._ended:
+                    # By the handler itself.
+                    self._check_end()
                 return
         elif self._waiting:
             self._waiting.popleft().callback(msg)
@@ -141,6 +149,8 @@ class Subscription:
         self._pending_bytes += size
         if runner is not None:
             runner.pump()
+            if self._ended:
+                self._check_end()
 
     def _make_room(self, size: int) -> bool:
         """Too much is waiting: do what the policy says. Returns whether the message is still taken."""
@@ -149,14 +159,15 @@ class Subscription:
             # What was already read is still taken: no more than the transport reads at once.
             return True
         if overflow == "error":
+            self._count_dropped()
             self._end_with(SlowConsumerError(self.subject, self._pending_msgs, self._pending_bytes))
             self._owner.leave(self)
             return False
-        if overflow == "drop-old":
+        if overflow == "drop-old" and not (self._max_bytes and size > self._max_bytes):
             while self._queue and self._over(size):
                 self._forget(self._queue.popleft())
                 self._count_dropped()
-            # Where all that waits is behind a busy key, or the message alone passes the bound, it is the one to go.
+            # Where all that waits is behind a busy key it is the new one that goes, as one that is too large for any room.
             if not self._over(size):
                 return True
         self._count_dropped()
@@ -207,6 +218,8 @@ class Subscription:
             it, that one is raised instead.
         """
         self._check_no_handler("next")
+        if timeout is not None:
+            check_seconds("timeout", timeout)
         if self._queue:
             return succeed(self._take())
         if self._ended or self._closed:
@@ -241,6 +254,7 @@ class Subscription:
             raise StopAsyncIteration
         if failure.check(ConnectionClosedError) and self._owner.closed_on_purpose:
             raise StopAsyncIteration
+        self._error_told = True
         return failure
 
     def _iteration_end(self) -> BaseException:
@@ -309,11 +323,14 @@ class Subscription:
 
         :param timeout: seconds; the option ``drain_timeout`` (30) by default.
         :raises DrainTimeoutError: it took longer; the subscription was closed, and what waited was dropped.
-        :raises DisconnectedError: the connection was lost meanwhile; what had come was still handled.
+        :raises DisconnectedError: the connection was lost before the server confirmed that nothing more comes; what had come
+            was still handled.
+        :raises ConnectionClosedError: the client was closed meanwhile, and what waited was dropped.
         """
+        seconds = self._owner.drain_timeout if timeout is None else check_seconds("timeout", timeout)
         if self._closed:
             return succeed(None)
-        return self._owner.drain(self, self._owner.drain_timeout if timeout is None else timeout)
+        return self._owner.drain(self, seconds)
 
     def when_closed(self) -> Deferred[None]:
         """Fires once when the subscription has ended and every message was handled or taken."""
@@ -323,6 +340,8 @@ class Subscription:
         """The server sends no more."""
         self._ended = True
         self._check_end()
+        if not self._closed:
+            self._owner.ending.add(self)
 
     def _end_with(self, error: NatsError) -> None:
         if self._ended:
@@ -337,10 +356,11 @@ class Subscription:
 
     def _close(self) -> None:
         self._closed = True
+        self._owner.ending.discard(self)
         self._confirmation.fail(self._end_error())
-        waiting, self._waiting = self._waiting, deque()
-        for waiter in waiting:
-            waiter.errback(self._end_error())
+        waiting = self._waiting
+        while waiting:
+            waiting.popleft().errback(self._end_error())
         self._owner.resume_reading(self)
         self._closing.fire(None)
 
@@ -351,16 +371,11 @@ class Subscription:
         self._pending_msgs = 0
         self._pending_bytes = 0
 
-    def _drain_timed_out(self, seconds: float) -> DrainTimeoutError:
-        error = DrainTimeoutError(f"the subscription to {self.subject!r} was not drained within {seconds:g} s: {self._pending_msgs} messages were waiting")
-        self._abandon(error)
-        return error
-
     def _abandon(self, error: NatsError) -> None:
         """End it now, whatever waits or runs."""
         if self._closed:
             return
-        self.error = self.error or error
+        self.error = self._drain_error = self.error or error
         self._drop_waiting()
         self._ended = True
         self._close()

@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 from ..errors import (
     ConnectionClosedError,
     DisconnectedError,
+    DrainTimeoutError,
     InvalidSubscriptionError,
     MaxSubscriptionsExceededError,
     NatsError,
@@ -44,6 +45,8 @@ class ClientSubscriptions:
         self._client = client
         self.reactor: IReactorTime = client.reactor
         self.open: dict[int, Subscription] = {}
+        # The server sends them nothing more, but what came is not all handled or taken yet.
+        self.ending: set[Subscription] = set()
         # Those whose confirmation hangs on the PONG that is under way.
         self._unconfirmed: list[Subscription] = []
         self._pausing: set[Subscription] = set()
@@ -67,6 +70,8 @@ class ClientSubscriptions:
 
     def add(self, subscription: Subscription, max_msgs: int | None) -> None:
         """Begin a subscription, now or at the next connection."""
+        if max_msgs is not None:
+            _check_limit(max_msgs)
         core = self._core
         sid = core.new_sid()
         table = core.subscriptions
@@ -77,11 +82,7 @@ class ClientSubscriptions:
         outbound = self._client.outbound
         outbound.control(line)
         if max_msgs is not None:
-            try:
-                self.limit(subscription, max_msgs)
-            except InvalidSubscriptionError:
-                self.leave(subscription)
-                raise
+            self.limit(subscription, max_msgs)
 
     def confirm(self, subscription: Subscription) -> None:
         """Find out whether the server has a subscription."""
@@ -106,8 +107,7 @@ class ClientSubscriptions:
 
     def limit(self, subscription: Subscription, limit: int) -> None:
         """End it after that many messages."""
-        if limit < 1 or isinstance(limit, bool):
-            raise InvalidSubscriptionError(f"limit {limit!r} is not a number of messages, 1 or more")
+        _check_limit(limit)
         self._client.outbound.control(self._core.subscriptions.limit(subscription.sid, limit))
         if subscription.sid not in self._core.subscriptions.records:
             self.open.pop(subscription.sid, None)
@@ -133,14 +133,26 @@ class ClientSubscriptions:
             self._begin_drain(subscription)
         done = subscription.when_closed()
 
+        def on_closed(_: None) -> None:
+            if subscription._drain_error is not None:
+                raise subscription._drain_error
+
         def on_timeout(result: Any, seconds: float) -> Any:
-            error = subscription._drain_timed_out(seconds)
+            waiting = subscription.pending_msgs
+            error = DrainTimeoutError(
+                f"the subscription to {subscription.subject!r} was not drained within {seconds:g} s: {waiting} messages were waiting"
+            )
             self.leave(subscription)
             subscription._abandon(error)
             raise error
 
+        done.addCallback(on_closed)
         done.addTimeout(timeout, self.reactor, on_timeout)
         return done
+
+    def drain_all(self, timeout: float) -> list[Deferred[None]]:
+        """Drain every subscription that is not closed."""
+        return [self.drain(subscription, timeout) for subscription in [*self.open.values(), *self.ending]]
 
     def _begin_drain(self, subscription: Subscription) -> None:
         if not self._client.is_connected:
@@ -148,9 +160,13 @@ class ClientSubscriptions:
             return
         # The record stays until the PONG: messages that are under way are still for it.
         self._client.outbound.control(encode_unsubscribe(subscription.sid))
-        self._client.ping().addBoth(lambda _: self._drained(subscription))
+        self._client.ping().addBoth(lambda result: self._drained(subscription, result))
 
-    def _drained(self, subscription: Subscription) -> None:
+    def _drained(self, subscription: Subscription, result: Any = None) -> None:
+        if isinstance(result, Failure):
+            lost = DisconnectedError(f"the connection was lost while the subscription to {subscription.subject!r} was drained")
+            lost.__cause__ = result.value
+            subscription._drain_error = subscription._drain_error or lost
         self.open.pop(subscription.sid, None)
         self._core.subscriptions.forget(subscription.sid)
         subscription._end()
@@ -173,20 +189,22 @@ class ClientSubscriptions:
 
     def closed(self, error: NatsError) -> None:
         """The client has ended."""
-        self.disconnected()
-        subscriptions, self.open = list(self.open.values()), {}
+        self._stop_pausing()
+        subscriptions = [*self.open.values(), *self.ending]
+        self.open = {}
         self._unconfirmed.clear()
         for subscription in subscriptions:
             self._core.subscriptions.forget(subscription.sid)
-            # What was received can still be taken; handlers get nothing more.
-            if subscription._runner is not None:
+            # What was received can still be taken; handlers get nothing more, and a drain that is under way has failed.
+            if subscription._runner is not None or subscription._draining:
                 subscription._abandon(error)
             else:
                 subscription._end_with(error)
 
     def denied(self, error: NatsError) -> bool:
-        """An error may be about a subscription: then it ends that. Returns whether it was."""
+        """An error may be about a subscription: then it ends that. Returns whether somebody who waited for it was told."""
         found: list[Subscription] = []
+        told = False
         if isinstance(error, PermissionsViolationError) and error.operation == "subscription":
             found = self._named(error)
         elif isinstance(error, (ServerInvalidSubjectError, MaxSubscriptionsExceededError)) and len(self._unconfirmed) == 1:
@@ -197,8 +215,12 @@ class ClientSubscriptions:
             self._core.subscriptions.forget(subscription.sid)
             if subscription in self._unconfirmed:
                 self._unconfirmed.remove(subscription)
+            told = told or subscription.waited_for
             subscription._end_with(error)
-        return bool(found)
+            if not isinstance(error, PermissionsViolationError):
+                # It was concluded, not said: if the server has the subscription after all, it has to forget it.
+                self._client.outbound.control(encode_unsubscribe(subscription.sid))
+        return told
 
     def _named(self, error: PermissionsViolationError) -> list[Subscription]:
         if error.sid is not None and error.sid in self.open:
@@ -214,6 +236,7 @@ class ClientSubscriptions:
     def handler_failed(self, subscription: Subscription, msg: Msg, failure: Failure) -> None:
         self._client.stats.handler_errors += 1
         self._log.failure("A handler of {subject!r} failed on a message", failure=failure, subject=subscription.subject)
+        assert failure.value is not None
         self._client.emit(HandlerError(subscription, msg, failure.value))
 
     def message_dropped(self, subscription: Subscription, first: bool) -> None:
@@ -250,3 +273,7 @@ class ClientSubscriptions:
             self._pause_end = None
         self._client.resume_reading()
 
+
+def _check_limit(limit: int) -> None:
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        raise InvalidSubscriptionError(f"limit {limit!r} is not a number of messages, 1 or more")

@@ -32,7 +32,9 @@ def connection_creator(options: ClientOptions, server: Server) -> Any:
         if IOpenSSLClientConnectionCreator.providedBy(given):
             return given
         if not callable(given):
-            raise ConfigurationError("tls_options is neither an IOpenSSLClientConnectionCreator nor a callable that makes one from a host name")
+            raise ConfigurationError(
+                "tls_options is neither an IOpenSSLClientConnectionCreator nor a callable that makes one for a host name"
+            )
         return given(server.tls_name)
     try:
         certificate = _client_certificate(ssl, options)
@@ -80,10 +82,12 @@ def tls_error(reason: Failure) -> TLSError | None:
     return error
 
 
-def _explained(error: BaseException) -> str:
+def _explained(error: BaseException | None) -> str:
     problems = getattr(error, "errors", None)
     if problems:
         return f"the certificate is not for the name that was asked for: {problems}"
+    if error is None:
+        return "no reason was given"
     if error.args and isinstance(error.args[0], list):
         return "; ".join(str(part[-1]) for part in error.args[0] if part) or type(error).__name__
     return str(error) or type(error).__name__

@@ -7,7 +7,19 @@ from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
 
+from ..errors import ConfigurationError
+
 T = TypeVar("T")
+
+
+def check_seconds(name: str, value: float) -> float:
+    """Check a time limit that was given to a call, before the call does anything.
+
+    :raises ConfigurationError: it is not a number of 0 or more.
+    """
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= 0:
+        raise ConfigurationError(f"{name}={value!r} is not a number of seconds, 0 or more")
+    return value
 
 
 class Ready(Generic[T]):

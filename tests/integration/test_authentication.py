@@ -115,8 +115,8 @@ class PermissionTests(IntegrationTestCase):
     """A user that may not do everything."""
 
     async def _client(self) -> tuple[Any, Any]:
-        users = [{"user": "u", "password": "p", "permissions": {"publish": {"deny": ["no.>"]}, "subscribe": {"deny": ["no.>", "_INBOX.>"]}}}]
-        server = await self.start_server(users=users)
+        permissions = {"publish": {"deny": ["no.>"]}, "subscribe": {"deny": ["no.>", "_INBOX.>"]}}
+        server = await self.start_server(users=[{"user": "u", "password": "p", "permissions": permissions}])
         return server, await self.connect(server, user="u", password="p")
 
     async def test_denied_subscription_is_told_to_its_caller(self) -> None:

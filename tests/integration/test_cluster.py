@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from pynats_twisted import NatsClient, errors
-from pynats_twisted.client.status import DiscoveredServers, Disconnected, LameDuck, Reconnected, StatusEvent
+from pynats_twisted.client.status import Disconnected, DiscoveredServers, LameDuck, Reconnected, StatusEvent
 from tests.support.integration import IntegrationTestCase
 
 

@@ -25,12 +25,13 @@ class CutTests(IntegrationTestCase):
         """Wherever the stream from the server is cut, the client comes back, and no message is ever damaged or doubled."""
         server = await self.start_server()
         proxy = await self.start_proxy(server)
-        client = await self.connect(proxy, reconnect_stable_after=0.0, reconnect_wait=0.01, reconnect_wait_max=0.01, max_reconnect_attempts=-1)
+        quick = {"reconnect_stable_after": 0.0, "reconnect_wait": 0.01, "reconnect_wait_max": 0.01, "max_reconnect_attempts": -1}
+        client = await self.connect(proxy, **quick)
         sender = await self.connect(server)
         received: list[bytes] = []
         await client.subscribe("cut.*", lambda msg: received.append(msg.data))
         payload = b"MSG cut.a 1 5\r\nhello\r\n"
-        for place in range(0, 60):
+        for place in range(60):
             before = client.stats.reconnects
             # Somewhere behind the handshake of the connection of now: in a line, in a payload, between CR and LF.
             proxy.to_client.cut = (900 + place, "rst" if place % 2 else "fin")
@@ -128,7 +129,7 @@ class LimitTests(IntegrationTestCase):
         await client.close()
 
     async def test_max_payload_that_shrinks(self) -> None:
-        """A limit that a reload lowers costs one reconnect; then the client knows it, and a buffered publish that is too large is reported."""
+        """A limit that a reload lowers costs one reconnect; then the client knows it, and reports a buffered publish that is too large."""
         server = await self.start_server("max_payload: 4096")
         client = await self.connect(server)
         events = listen(client)
@@ -203,6 +204,7 @@ class LimitTests(IntegrationTestCase):
         self.assertEqual(subscription.dropped, 0)
 
 
+ODD_LINES = (b"no colon", b": empty", b"a b: c", b"\xff: \xff", b"  folded: x", b"a:\xff")
 POISON = [
     (b"w.\xff\xfe", b"", b""),
     (b"w.a", b"\xff.r", b""),
@@ -212,7 +214,7 @@ POISON = [
     (b"w.a\x0b\x0c\x1cb", b"", b""),
     (b"w." + b"x" * 4000, b"", b""),
     *((b"w.h", b"", block) for block in (b"xxxxx", b"NATS/1.0", b"NATS/1.0 5", b"NATS/1.0503", b"NATS/2.0\r\n\r\n")),
-    *((b"w.h", b"", b"NATS/1.0\r\n" + line + b"\r\n\r\n") for line in (b"no colon", b": empty", b"a b: c", b"\xff: \xff", b"  folded: x", b"a:\xff")),
+    *((b"w.h", b"", b"NATS/1.0\r\n" + line + b"\r\n\r\n") for line in ODD_LINES),
 ]
 
 

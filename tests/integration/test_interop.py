@@ -137,7 +137,8 @@ class InteropTests(IntegrationTestCase):
             await msg.respond(msg.data + b" from us", headers={"Got": msg.headers.get("Q", "")})
 
         await client.subscribe("us.echo", respond)
-        self.assertEqual(await self._do(client, do="request", subject="us.echo", data="ping", headers={"Q": "q"}), ["ping from us", {"Got": "q"}])
+        answer = await self._do(client, do="request", subject="us.echo", data="ping", headers={"Q": "q"})
+        self.assertEqual(answer, ["ping from us", {"Got": "q"}])
 
         # Several values on the way back to us: a second subscription of ours sees what the server relays.
         multi = client.subscribe("multi")

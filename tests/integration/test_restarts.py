@@ -88,7 +88,7 @@ class RestartTests(IntegrationTestCase):
     timeout = 120
 
     async def test_traffic_survives_kills(self) -> None:
-        """After each of 20 kills and restarts traffic flows within 2 seconds; everything that a flush covered arrives, once and in order."""
+        """After each of 20 kills and restarts traffic flows within 2 seconds; all that a flush covered arrives, once and in order."""
         server = await self.start_server()
         publisher = await self.connect(server)
         subscriber = await self.connect(server)

@@ -1,0 +1,1 @@
+"""Tests of the Twisted client: in memory, in virtual time."""

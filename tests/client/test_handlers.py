@@ -1,0 +1,369 @@
+"""Handlers: plain functions, Deferreds and coroutines, one at a time, several at once, and in order by key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, inlineCallbacks, succeed
+
+from pynats_twisted.client.status import HandlerError
+from pynats_twisted.errors import ConfigurationError, ConnectionClosedError, DisconnectedError, MessageNotRepliableError
+
+from .support import ClientTestCase, Slow
+
+
+class HandlerTestCase(ClientTestCase):
+    def subscribed(self, handler: Any, subject: str = "a", **options: Any) -> tuple[Any, Any]:
+        """A subscription that the server has, and the server's end."""
+        if not self.clients:
+            self.connected()
+        sub = self.clients[0].subscribe(subject, handler, **options)
+        self.network.turn()
+        return sub, self.server.peer
+
+
+class KindTests(HandlerTestCase):
+    def test_plain_function(self) -> None:
+        """A plain function gets the messages in order, while they are read."""
+        got: list[bytes] = []
+        sub, peer = self.subscribed(lambda msg: got.append(msg.data))
+        peer.publish("a", b"1", b"2", b"3")
+        self.assertEqual(got, [b"1", b"2", b"3"])
+        self.assertEqual((sub.pending_msgs, sub.pending_bytes, sub.delivered, sub.active_handlers), (0, 0, 3, 0))
+
+    def test_deferred(self) -> None:
+        """A handler that returns a Deferred gets the next message when that has fired."""
+        slow = Slow()
+        sub, peer = self.subscribed(slow)
+        peer.publish("a", b"1", b"2", b"3")
+        self.assertEqual((slow.begun, sub.active_handlers, sub.pending_msgs), ([b"1"], 1, 2))
+        slow.finish(b"1")
+        self.assertEqual(slow.begun, [b"1", b"2"])
+        slow.finish_all()
+        self.assertEqual((slow.begun, sub.active_handlers, sub.pending_msgs, sub.pending_bytes), ([b"1", b"2", b"3"], 0, 0, 0))
+
+    def test_coroutine(self) -> None:
+        """A coroutine function is run to its end before the next message."""
+        slow = Slow()
+        ended: list[bytes] = []
+
+        async def handler(msg: Any) -> None:
+            await slow(msg)
+            ended.append(msg.data)
+
+        _, peer = self.subscribed(handler)
+        peer.publish("a", b"1", b"2")
+        self.assertEqual((slow.begun, ended), ([b"1"], []))
+        slow.finish_all()
+        self.assertEqual((slow.begun, ended), ([b"1", b"2"], [b"1", b"2"]))
+
+    def test_inline_callbacks(self) -> None:
+        """As is a generator under ``inlineCallbacks``."""
+        slow = Slow()
+
+        @inlineCallbacks
+        def handler(msg: Any) -> Any:
+            yield slow(msg)
+
+        _, peer = self.subscribed(handler)
+        peer.publish("a", b"1", b"2")
+        self.assertEqual(slow.begun, [b"1"])
+        slow.finish_all()
+        self.assertEqual(slow.begun, [b"1", b"2"])
+
+    def test_method_of_a_container(self) -> None:
+        """What a handler returns beside a Deferred or a coroutine is dropped."""
+        got: set[bytes] = set()
+        _, peer = self.subscribed(lambda msg: got.add(msg.data) or len(got))
+        peer.publish("a", b"1", b"2")
+        self.assertEqual(got, {b"1", b"2"})
+
+    def test_many_that_are_done_at_once(self) -> None:
+        """A long queue of messages whose handling is over at once is no deep recursion."""
+        first: Deferred[None] = Deferred()
+        results = iter([first])
+        got: list[bytes] = []
+
+        async def handler(msg: Any) -> None:
+            got.append(msg.data)
+            await next(results, succeed(None))
+
+        _, peer = self.subscribed(handler)
+        peer.publish("a", *[b"x"] * 5000)
+        self.assertEqual(len(got), 1)
+        first.callback(None)
+        self.assertEqual(len(got), 5000)
+
+    def test_slow_handlers_hold_up_nobody(self) -> None:
+        """A busy subscription delays neither another one nor a PONG."""
+        got: list[bytes] = []
+        slow = Slow()
+        self.subscribed(slow)
+        _, peer = self.subscribed(lambda msg: got.append(msg.data), "b")
+        peer.send(peer.frame("a", b"1") + peer.frame("a", b"2") + b"PING\r\n" + peer.frame("b", b"3"))
+        self.assertEqual(got, [b"3"])
+        self.network.turn()
+        self.assertEqual([command.name for command in peer.take()][-1], "PONG")
+        slow.finish_all()
+
+    def test_respond(self) -> None:
+        """A reply goes to the reply subject; where there is none that is an error of the handler."""
+        _, peer = self.subscribed(lambda msg: msg.respond(b"re: " + msg.data, headers={"H": "x"}))
+        peer.publish("a", b"1", reply="inbox.7")
+        (reply,) = self.network.turn() or peer.take("HPUB")
+        self.assertEqual((reply.subject, reply.payload, reply.headers), (b"inbox.7", b"re: 1", ((b"H", b"x"),)))
+        peer.publish("a", b"2")
+        self.assertEqual(len(self.flushLoggedErrors(MessageNotRepliableError)), 1)
+
+
+class FailureTests(HandlerTestCase):
+    def test_each_kind(self) -> None:
+        """What a handler raises is logged, counted and told; the next messages come, in order."""
+        got: list[bytes] = []
+
+        def plain(msg: Any) -> None:
+            got.append(msg.data)
+            raise RuntimeError(f"plain {msg.data!r}")
+
+        def deferred(msg: Any) -> Any:
+            got.append(msg.data)
+            result: Deferred[None] = Deferred()
+            self.network.callLater(1, result.errback, RuntimeError("deferred"))
+            return result
+
+        async def coroutine(msg: Any) -> None:
+            got.append(msg.data)
+            raise RuntimeError("coroutine")
+
+        for number, handler in enumerate((plain, deferred, coroutine)):
+            got.clear()
+            sub, peer = self.subscribed(handler, f"s{number}")
+            peer.publish(f"s{number}", b"1", b"2")
+            self.network.advance(2)
+            self.assertEqual(got, [b"1", b"2"])
+            self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 2)
+            events = self.told(HandlerError)[-2:]
+            self.assertEqual([(event.subscription, event.message.data) for event in events], [(sub, b"1"), (sub, b"2")])
+            self.assertIsInstance(events[0].error, RuntimeError)
+            self.assertEqual(self.clients[0].stats.handler_errors, 2 * (number + 1))
+            self.assertFalse(sub.closed)
+
+    def test_named_in_the_log(self) -> None:
+        """The log names the subject."""
+        _, peer = self.subscribed(lambda msg: 1 / 0, "orders.*")
+        peer.publish("orders.new", b"1")
+        self.flushLoggedErrors(ZeroDivisionError)
+        self.assertTrue([text for text in self.logged() if "orders.*" in text])
+
+
+class ConcurrencyTests(HandlerTestCase):
+    def test_bounded(self) -> None:
+        """At most ``concurrency`` handlers run at once; the others wait, and are begun in order."""
+        slow = Slow()
+        sub, peer = self.subscribed(slow, concurrency=3)
+        payloads = [b"%d" % number for number in range(10)]
+        peer.publish("a", *payloads)
+        self.assertEqual((slow.begun, sub.active_handlers, sub.pending_msgs), (payloads[:3], 3, 7))
+        slow.finish(b"1")
+        self.assertEqual(slow.begun, payloads[:4])
+        slow.finish_all()
+        self.assertEqual((slow.begun, slow.most, sub.active_handlers, sub.pending_msgs), (payloads, 3, 0, 0))
+
+    def test_room_is_used_at_once(self) -> None:
+        """A message that comes while there is room is handled at once, although others are running."""
+        slow = Slow()
+        _, peer = self.subscribed(slow, concurrency=2)
+        peer.publish("a", b"1")
+        peer.publish("a", b"2")
+        self.assertEqual(slow.begun, [b"1", b"2"])
+        slow.finish_all()
+
+    def test_by_key(self) -> None:
+        """Messages of one key are handled in order and one at a time; other keys do not wait for it."""
+        slow = Slow()
+        sub, peer = self.subscribed(slow, concurrency=2, ordered_by=lambda msg: msg.data[:1])
+        peer.publish("a", b"a1", b"a2", b"a3", b"b1", b"b2", b"c1")
+        self.assertEqual((slow.begun, sub.pending_msgs), ([b"a1", b"b1"], 4))
+        slow.finish(b"b1")
+        self.assertEqual(slow.begun, [b"a1", b"b1", b"b2"])
+        slow.finish(b"b2")
+        self.assertEqual(slow.begun, [b"a1", b"b1", b"b2", b"c1"])
+        slow.finish(b"a1")
+        slow.finish_all()
+        self.assertEqual(slow.begun[4:], [b"a2", b"a3"])
+        self.assertEqual((slow.most, sub.pending_msgs, sub.pending_bytes, sub.active_handlers), (2, 0, 0, 0))
+
+    def test_by_key_with_plain_handlers(self) -> None:
+        """A key that is never busy leaves nothing behind."""
+        got: list[bytes] = []
+        sub, peer = self.subscribed(lambda msg: got.append(msg.data), concurrency=4, ordered_by=lambda msg: msg.data)
+        for number in range(100):
+            peer.publish("a", b"%d" % number)
+        self.assertEqual(len(got), 100)
+        self.assertEqual((sub.pending_msgs, sub._runner._keys), (0, {}))
+
+    def test_by_key_failures(self) -> None:
+        """A key that cannot be had, or cannot be one, is logged as a failure of the handler; a failing handler frees its key."""
+        slow = Slow()
+
+        def handler(msg: Any) -> Any:
+            if msg.data == b"bad":
+                raise RuntimeError("handler")
+            return slow(msg)
+
+        keys = {b"raises": lambda: 1 / 0, b"list": list, b"bad": lambda: "k", b"good": lambda: "k"}
+        sub, peer = self.subscribed(handler, concurrency=2, ordered_by=lambda msg: keys[msg.data]())
+        peer.publish("a", b"raises", b"list", b"bad", b"good")
+        self.assertEqual(slow.begun, [b"good"])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError, TypeError, RuntimeError)), 3)
+        slow.finish_all()
+        self.assertEqual((sub.pending_msgs, sub._runner._keys), (0, {}))
+
+    def test_options(self) -> None:
+        """Options that make no sense are refused by name, and nothing is sent."""
+        client, peer = self.connected()
+        wrong: list[tuple[dict[str, Any], str]] = [
+            ({"handler": "text"}, "handler"),
+            ({"handler": print, "concurrency": 0}, "concurrency"),
+            ({"handler": print, "concurrency": 1.5}, "concurrency"),
+            ({"handler": print, "ordered_by": "key"}, "ordered_by"),
+            ({"concurrency": 2}, "concurrency"),
+            ({"ordered_by": len}, "ordered_by"),
+            ({"pending_msgs": -1}, "pending_msgs"),
+            ({"pending_bytes": "1"}, "pending_bytes"),
+            ({"overflow": "drop"}, "overflow"),
+        ]
+        for options, name in wrong:
+            error = self.assertRaises(ConfigurationError, client.subscribe, "a", **options)
+            self.assertIn(name, str(error))
+        self.network.turn()
+        self.assertEqual((peer.commands, client.subscriptions), ([], ()))
+
+
+class ReentrancyTests(HandlerTestCase):
+    def test_unsubscribe_in_a_handler(self) -> None:
+        """After ``unsubscribe()`` in its own handler it gets nothing more, not even of the same read."""
+        got: list[bytes] = []
+
+        def handler(msg: Any) -> None:
+            got.append(msg.data)
+            sub.unsubscribe()
+
+        sub, peer = self.subscribed(handler)
+        closed = self.watch(sub.when_closed())
+        peer.publish("a", b"1", b"2", b"3")
+        self.assertEqual(got, [b"1"])
+        self.successResultOf(closed)
+        self.network.turn()
+        self.assertEqual([command.sid for command in peer.take("UNSUB")], [1])
+
+    def test_unsubscribe_in_a_slow_handler(self) -> None:
+        """The same with messages that wait; the handler that is running goes on to its end, and then it is closed."""
+        slow = Slow()
+
+        async def handler(msg: Any) -> None:
+            sub.unsubscribe()
+            await slow(msg)
+
+        sub, peer = self.subscribed(handler)
+        closed = self.watch(sub.when_closed())
+        peer.publish("a", b"1", b"2", b"3")
+        self.assertNoResult(closed)
+        slow.finish_all()
+        self.successResultOf(closed)
+        self.assertEqual((slow.begun, sub.pending_msgs), ([b"1"], 0))
+
+    def test_unsubscribe_another(self) -> None:
+        """A handler may end another subscription, with messages for that in the same read."""
+        got: list[bytes] = []
+        other, _ = self.subscribed(lambda msg: got.append(msg.data), "b")
+        _, peer = self.subscribed(lambda msg: other.unsubscribe())
+        peer.send(peer.frame("b", b"1") + peer.frame("a") + peer.frame("b", b"2"))
+        self.assertEqual(got, [b"1"])
+
+    def test_limit_in_a_handler(self) -> None:
+        """A handler may set a limit that it has reached itself."""
+        got: list[bytes] = []
+
+        def handler(msg: Any) -> None:
+            got.append(msg.data)
+            if len(got) == 2:
+                sub.unsubscribe(2)
+
+        sub, peer = self.subscribed(handler)
+        peer.publish("a", b"1")
+        peer.publish("a", b"2")
+        peer.publish("a", b"3")
+        self.assertEqual(got, [b"1", b"2"])
+        self.assertTrue(sub.closed)
+
+    def test_subscribe_in_a_handler(self) -> None:
+        """A handler may subscribe; the server hears of it with the end of the read."""
+        got: list[Any] = []
+        _, peer = self.subscribed(lambda msg: self.clients[0].subscribe("b", got.append))
+        peer.publish("a", b"1")
+        self.network.turn()
+        peer.publish("b", b"2")
+        self.assertEqual(len(got), 1)
+
+    def test_request_in_a_handler(self) -> None:
+        """A handler may wait for a reply, and for a flush."""
+        answers: list[bytes] = []
+
+        async def handler(msg: Any) -> None:
+            reply = await self.clients[0].request("svc", msg.data)
+            await self.clients[0].flush()
+            answers.append(reply.data)
+
+        _, peer = self.subscribed(handler)
+        self.server.script = lambda peer, command: peer.answer(command, b"re: " + command.payload) if command.subject == b"svc" else None
+        peer.publish("a", b"1", b"2")
+        self.network.turn()
+        self.assertEqual(answers, [b"re: 1", b"re: 2"])
+
+    def test_close_in_a_handler(self) -> None:
+        """After ``close()`` in a handler no handler is called, not even for messages of the same read."""
+        got: list[bytes] = []
+
+        def handler(msg: Any) -> None:
+            got.append(msg.data)
+            self.clients[0].close()
+
+        self.subscribed(handler)
+        _, peer = self.subscribed(lambda msg: got.append(msg.data), "b")
+        peer.send(peer.frame("a", b"1") + peer.frame("b", b"2") + peer.frame("a", b"3"))
+        self.network.turn()
+        self.assertEqual(got, [b"1"])
+        self.assertRaises(ConnectionClosedError, self.clients[0].publish, "a")
+
+    def test_close_with_waiting_messages(self) -> None:
+        """Messages that wait for a busy handler when the client is closed are not handled any more."""
+        slow = Slow()
+        sub, peer = self.subscribed(slow, max_msgs=3)
+        peer.publish("a", b"1", b"2", b"3")
+        self.clients[0].close()
+        self.network.turn()
+        slow.finish_all()
+        self.assertEqual((slow.begun, sub.pending_msgs), ([b"1"], 0))
+        self.assertTrue(sub.closed)
+
+    def test_lost_in_a_handler(self) -> None:
+        """A connection that dies while its last messages are handled delivers those."""
+        got: list[bytes] = []
+
+        def handler(msg: Any) -> None:
+            got.append(msg.data)
+            if msg.data == b"1":
+                self.clients[0]._protocol.fail(RuntimeError("in between"))
+                peer.cut()
+
+        _, peer = self.subscribed(handler)
+        self.server.answers_pings = False
+        flushed = self.watch(self.clients[0].flush())
+        self.network.turn()
+        self.server.answers_pings = True
+        peer.send(peer.frame("a", b"1") + b"PONG\r\n" + peer.frame("a", b"2"))
+        self.assertEqual(got, [b"1", b"2"])
+        self.failureResultOf(flushed, DisconnectedError)
+        self.network.turn()
+        self.assertTrue(self.clients[0].is_connected)
