@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, DeferredList, fail, succeed
-from twisted.logger import Logger
 
 from ..errors import (
     ConfigurationError,
@@ -18,57 +17,31 @@ from ..errors import (
     FlushTimeoutError,
     NatsError,
 )
-from ..protocol.connection import ConnectionProtocol
-from ..protocol.events import Closed as ConnectionEnd
 from ..protocol.options import ClientOptions
-from ..protocol.state import ConnectionState
 from .delivery import Handler, KeyFunction
 from .factory import NatsClientFactory
-from .migration import Migration
-from .outbound import Outbound
+from .lifecycle import ClientLifecycle
+from .listeners import Listener
 from .request_many import RequestMany
 from .requests import Requests
 from .status import (
     ClientStats,
     ClientStatus,
-    Closed,
-    Connected,
-    ConnectFailed,
-    Disconnected,
-    DiscoveredServers,
-    HandlerError,
-    LameDuck,
-    PublishDropped,
-    Reconnected,
-    ServerErrorEvent,
-    SlowConsumer,
-    StatusEvent,
 )
 from .subscription import Overflow, Subscription
 from .subscriptions import ClientSubscriptions
-from .waiting import OneShot, Waiters, check_seconds
+from .waiting import Waiters, check_seconds
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IDelayedCall, ITransport
-
     from ..protocol.encoder import Payload
     from ..protocol.headers import HeadersLike
     from ..protocol.info import ServerInfo
     from ..protocol.message import Msg
-    from ..protocol.subscriptions import SubscriptionRecord
-    from .connection import NatsProtocol
-
-Listener = Callable[[StatusEvent], Any]
 
 _FINAL_FLUSH = 5.0
-# Listeners get all errors; the log gets these many, so that a storm of denied publishes does not fill it.
-_LOGGED_ERRORS = 100
-_MAX_EVENTS = 10_000
-# Of these a server can cause any number in one turn. What happens to the connection is told whatever else waits.
-_BOUNDED_EVENTS = (ServerErrorEvent, HandlerError, SlowConsumer, PublishDropped)
 
 
-class NatsClient:
+class NatsClient(ClientLifecycle):
     """A NATS client. :func:`~pynats_twisted.connect` makes one that is connected; :meth:`start` begins one by hand.
 
     It stays the same object through all reconnects; subscriptions are renewed, and what is published meanwhile is buffered.
@@ -77,34 +50,11 @@ class NatsClient:
     :param options: see :class:`~pynats_twisted.ClientOptions`.
     """
 
-    _log = Logger()
-
     def __init__(self, reactor: Any, options: ClientOptions | None = None, *, factory: NatsClientFactory | None = None) -> None:
-        self.reactor = reactor
-        self.core = ConnectionProtocol(options)
-        self.options: ClientOptions = self.core.options
-        self.outbound = Outbound(reactor, self.options, self.core.encoder)
-        self._stats = ClientStats()
-        self.closed_on_purpose = False
-        self._status = ClientStatus.DISCONNECTED
-        self._protocol: NatsProtocol | None = None
+        super().__init__(reactor, options)
         self._subscriptions = ClientSubscriptions(self)
         self._requests = Requests(self)
         self._factory = factory if factory is not None else NatsClientFactory(reactor, client=self)
-        self._listeners: list[Listener] = []
-        self._events: deque[StatusEvent] = deque()
-        self._events_call: IDelayedCall | None = None
-        self._connected = Waiters[NatsClient]()
-        self._closed = OneShot()
-        self._close_error: NatsError | None = None
-        self._publish_error: NatsError | None = None
-        self._ending = False
-        self._end_call: IDelayedCall | None = None
-        self._leaving = False
-        self._was_connected = False
-        self._drain: Waiters[None] | None = None
-        self._migration: Migration | None = None
-        self._is_lame_duck = False
 
     def __repr__(self) -> str:
         server = self.connected_url
@@ -118,20 +68,9 @@ class NatsClient:
         return self._status
 
     @property
-    def is_connected(self) -> bool:
-        """A connection is up, and is not being left."""
-        return self._protocol is not None and not self._leaving and self.core.state is ConnectionState.CONNECTED
-
-    @property
     def server_info(self) -> ServerInfo | None:
         """The last INFO of the connection of now, or of the last one."""
         return self.core.server_info
-
-    @property
-    def connected_url(self) -> str | None:
-        """The server that the client is connected to, without credentials; None while it is not."""
-        server = self.core.current_server
-        return server.url if self._protocol is not None and server is not None else None
 
     @property
     def servers(self) -> tuple[str, ...]:
@@ -145,16 +84,9 @@ class NatsClient:
 
     @property
     def stats(self) -> ClientStats:
-        """Counters over the client's whole life."""
-        stats = self._stats
-        protocol = self._protocol
-        if protocol is not None:
-            stats.in_msgs += protocol.messages
-            stats.in_bytes += protocol.bytes_received
-            protocol.messages = protocol.bytes_received = 0
-        stats.out_msgs = self.outbound.accepted
-        stats.out_bytes = self.outbound.accepted_bytes
-        return stats
+        """The counters over the client's whole life, as they are now. Messages of the read that is being handled come later."""
+        self._take_counters()
+        return replace(self.counters)
 
     @property
     def pending_bytes(self) -> int:
@@ -474,221 +406,6 @@ class NatsClient:
             self._status = ClientStatus.RECONNECTING
         self._factory.retry_now()
 
-    def _leave(self) -> None:
-        assert self._protocol is not None
-        self._leaving = True
-        self.outbound.detach()
-        self._protocol.leave()
-
-    def _is_between_servers(self) -> bool:
-        """The old server of a move has been told to send no more, and the new one does not serve yet."""
-        return self._migration is not None and self._leaving
-
-    def _migration_over(self) -> Deferred[None]:
-        assert self._migration is not None
-        return self._migration.when_over()
-
-    def _stop_migration(self) -> None:
-        migration, self._migration = self._migration, None
-        if migration is not None:
-            migration.cancel()
-
-    def _end(self, error: NatsError | None) -> None:
-        self._ending = True
-        self._stop_migration()
-        self._close_error = self._close_error or error
-        self._publish_error = self._closed_error()
-        # Handlers get nothing more from here on, whatever the connection still brings.
-        self._subscriptions.closed(self._publish_error)
-        self._factory.stopTrying()
-        protocol = self._protocol or self._factory.protocol_in_use
-        if protocol is not None:
-            protocol.close()
-        elif self._end_call is None:
-            # Never from inside the caller's stack.
-            self._end_call = self.reactor.callLater(0, self._finish)
-
-    def _finish(self) -> None:
-        if self._status is ClientStatus.CLOSED:
-            return
-        if self._end_call is not None and self._end_call.active():
-            self._end_call.cancel()
-        self._ending = True
-        self._status = ClientStatus.CLOSED
-        error = self._closed_error()
-        self._publish_error = error
-        undelivered = self.outbound.close(error)
-        self._requests.closed(error)
-        self._subscriptions.closed(error)
-        self._connected.fail(error)
-        self.emit(Closed(self._close_error, undelivered))
-        self._tell_listeners()
-        self._closed.happen()
-
-    def _closed_error(self) -> NatsError:
-        if self._close_error is None:
-            return ConnectionClosedError("the client is closed")
-        if not self._was_connected:
-            return self._close_error
-        error = ConnectionClosedError(f"the client is closed: {self._close_error}")
-        error.__cause__ = self._close_error
-        return error
-
-    # --- what the factory tells ------------------------------------------------------------------------------
-
-    def _connecting(self) -> None:
-        if self._status is ClientStatus.DISCONNECTED:
-            self._status = ClientStatus.CONNECTING
-
-    def _looking(self) -> None:
-        if self._was_connected:
-            self._status = ClientStatus.RECONNECTING
-
-    def _attempt_failed(self, error: BaseException) -> None:
-        if self._ending:
-            if self._protocol is None and self._status is not ClientStatus.CLOSED and self._end_call is None:
-                self._end_call = self.reactor.callLater(0, self._finish)
-            return
-        server = self.core.current_server
-        self.emit(ConnectFailed(server.url if server is not None else "", error))
-
-    def _gave_up(self, error: NatsError | None) -> None:
-        self._close_error = self._close_error or error
-        if self._was_connected or self.options.retry_on_failed_connect:
-            # At the first connection the caller of start() is told.
-            self._log.error("The client gave up connecting: {error}", error=self._close_error)
-        self._finish()
-
-    # --- what the connection tells (ConnectionListener) ------------------------------------------------------
-
-    def connection_made(self, protocol: NatsProtocol) -> None:
-        """The handshake is complete: renew the subscriptions, then send what waited."""
-        self._factory.established()
-        self._protocol = protocol
-        self._leaving = self._is_lame_duck = False
-        transport: ITransport = protocol.transport  # type: ignore[assignment]
-        lines = self.core.resubscribe()
-        if lines:
-            transport.write(lines)
-        refused = self.outbound.attach(transport, self.core.encoder)
-        if self._was_connected:
-            self._stats.reconnects += 1
-        self._tell_connected(refused)
-
-    def _tell_connected(self, refused: list[tuple[str, NatsError]]) -> None:
-        self._status = ClientStatus.CONNECTED
-        url = self.connected_url or ""
-        self.emit(Reconnected(url) if self._was_connected else Connected(url))
-        self._was_connected = True
-        for subject, error in refused:
-            self.emit(PublishDropped(subject, error))
-        self._tell_discovered()
-        self._subscriptions.connected()
-        self._connected.fire(self)
-
-    def connection_ended(self, protocol: NatsProtocol, closed: ConnectionEnd) -> None:
-        """The transport is gone."""
-        if protocol is not self._protocol:
-            if self._ending:
-                self._finish()
-            else:
-                self._attempt_failed(
-                    closed.error or DisconnectedError("the server closed the connection before the handshake was complete")
-                )
-            return
-        self._stop_migration()
-        unconfirmed = protocol.unconfirmed
-        url = self.connected_url or ""
-        # Reading the counters moves them here from the protocol that is gone.
-        _ = self.stats
-        self._protocol = None
-        self.outbound.detach()
-        self.emit(Disconnected(url, closed.error, unconfirmed))
-        draining = self._drain is not None
-        if self._ending or draining or not self.options.allow_reconnect:
-            if not self._ending:
-                lost = DisconnectedError(
-                    f"the connection was lost{' while draining' if draining else ''}: {closed.error or 'no reason was given'}"
-                )
-                lost.__cause__ = closed.error
-                self._close_error = self._close_error or lost
-                self._factory.stopTrying()
-            self._finish()
-            return
-        self._status = ClientStatus.RECONNECTING
-        self._subscriptions.disconnected()
-        self._requests.disconnected()
-
-    def info_received(self, protocol: NatsProtocol, info: ServerInfo) -> None:
-        """An INFO came after the handshake."""
-        self._tell_discovered()
-        if protocol is not self._protocol:
-            return
-        # Told once each time that the server goes into it, however often its INFO comes.
-        begins, self._is_lame_duck = info.ldm and not self._is_lame_duck, info.ldm
-        if begins and not self._leaving:
-            self._lame_duck(protocol)
-
-    def _tell_discovered(self) -> None:
-        discovered = self.core.servers_discovered()
-        if discovered:
-            self.emit(DiscoveredServers(tuple(server.url for server in discovered)))
-
-    def _lame_duck(self, protocol: NatsProtocol) -> None:
-        self.emit(LameDuck(self.connected_url or ""))
-        options = self.options
-        others = [server for server in self.core.pool.servers if server is not self.core.current_server]
-        if options.leave_on_lame_duck and options.allow_reconnect and others and self._drain is None and self._migration is None:
-            self._migrate(protocol)
-
-    def _migrate(self, protocol: NatsProtocol) -> None:
-        self._migration = Migration(self, protocol)
-        self._migration.begin()
-
-    def hold_outbound(self) -> None:
-        """Keep what is published for the next connection. Only for a migration."""
-        self._leaving = True
-        self.outbound.detach()
-
-    def migrated(self, protocol: NatsProtocol) -> None:
-        """Serve by another connection from now on. Only for a migration."""
-        old, url = self._protocol, self.connected_url or ""
-        assert old is not None
-        # Reading the counters moves them here from the protocol that goes.
-        _ = self.stats
-        on_end = old.on_end
-        old.retire()
-        self._migration = None
-        self.core = protocol.core
-        self._protocol = self._factory.protocol_in_use = protocol
-        protocol.adopt(self.outbound, self, on_end)
-        self._leaving = self._is_lame_duck = False
-        self._stats.reconnects += 1
-        self.emit(Disconnected(url, None, 0))
-        refused = self.outbound.attach(protocol.transport, protocol.core.encoder)  # type: ignore[arg-type]
-        self._tell_connected(refused)
-
-    def error_received(self, protocol: NatsProtocol, error: NatsError) -> None:
-        """The server reported an error, or broke the protocol. Where it is about a call, that call is told as well."""
-        self._stats.server_errors += 1
-        if not (self._subscriptions.denied(error) or self._requests.denied(error)) and self._stats.server_errors <= _LOGGED_ERRORS:
-            self._log.warn("The server {url} reported: {error!r}", url=str(self.core.current_server), error=error)
-        self.emit(ServerErrorEvent(error))
-
-    def subscription_ended(self, protocol: NatsProtocol, record: SubscriptionRecord) -> None:
-        """A subscription got the last message of its limit."""
-        self._subscriptions.unsubscribed(record)
-
-    def pause_reading(self) -> None:
-        """Stop reading from the server. Only for the subscriptions' overflow policy."""
-        if self._protocol is not None:
-            self._protocol.pause_reading()
-
-    def resume_reading(self) -> None:
-        """Read again."""
-        if self._protocol is not None:
-            self._protocol.resume_reading()
-
     # --- listeners -------------------------------------------------------------------------------------------
 
     def add_listener(self, listener: Listener) -> None:
@@ -696,36 +413,11 @@ class NatsClient:
 
         It is called from the reactor, never from inside a call of this client. What it raises is logged and counted.
         """
-        self._listeners.append(listener)
+        self.events.add(listener)
 
     def remove_listener(self, listener: Listener) -> None:
         """Call it no more."""
-        if listener in self._listeners:
-            self._listeners.remove(listener)
-
-    def emit(self, event: StatusEvent) -> None:
-        """Tell the listeners, soon."""
-        if not self._listeners:
-            return
-        if len(self._events) >= _MAX_EVENTS and isinstance(event, _BOUNDED_EVENTS):
-            self._stats.dropped_events += 1
-            return
-        self._events.append(event)
-        if self._events_call is None:
-            self._events_call = self.reactor.callLater(0, self._tell_listeners)
-
-    def _tell_listeners(self) -> None:
-        if self._events_call is not None and self._events_call.active():
-            self._events_call.cancel()
-        self._events_call = None
-        while self._events:
-            event = self._events.popleft()
-            for listener in list(self._listeners):
-                try:
-                    listener(event)
-                except Exception:  # noqa: BLE001 - the user's code; it is logged
-                    self._stats.listener_errors += 1
-                    self._log.failure("A listener failed on {event!r}", event=event)
+        self.events.remove(listener)
 
 
 def connect(reactor: Any, servers: Any = "nats://127.0.0.1:4222", **options: Any) -> Deferred[NatsClient]:

@@ -98,9 +98,16 @@ class NatsClientFactory(ReconnectingClientFactory):
 
     def clientConnectionLost(self, connector: IConnector, unused_reason: Failure) -> None:
         """A connection has ended; its protocol has told the client so before."""
+        if self.client.is_connected:
+            # It was left for another one, which the client moved to before.
+            return
         self.connector = connector
         self.protocol_in_use = None
         self.retry()
+
+    def connection_lost(self, reason: Failure) -> None:
+        """A connection has ended that no connector made: one that the client moved to."""
+        self.clientConnectionLost(self.connector, reason)  # type: ignore[arg-type]
 
     # --- what is next ----------------------------------------------------------------------------------------
 
@@ -118,7 +125,11 @@ class NatsClientFactory(ReconnectingClientFactory):
             self._give_up(NoServersError(pool.reasons))
         else:
             self.client._looking()
-            self._callID = self.clock.callLater(pool.delay_before_next(), self._reconnect)
+            delay = pool.delay_before_next()
+            if pool.delay_error is not None:
+                self._log.error("reconnect_delay cannot be used: {error!r}; waiting as if it were not given", error=pool.delay_error)
+                pool.delay_error = None
+            self._callID = self.clock.callLater(delay, self._reconnect)
 
     def _reconnect(self) -> None:
         self._callID = None

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..protocol.info import ServerInfo
     from ..protocol.message import Msg
     from ..protocol.subscriptions import SubscriptionRecord
-    from .client import NatsClient
+    from .lifecycle import ClientLifecycle
 
 # Other servers of the cluster have to hear of the new subscriptions before they hear that the old ones are gone.
 _SETTLE = 0.25
@@ -48,7 +48,7 @@ class Migration:
 
     _log = Logger()
 
-    def __init__(self, client: NatsClient, old: NatsProtocol) -> None:
+    def __init__(self, client: ClientLifecycle, old: NatsProtocol) -> None:
         self._client = client
         self._old = old
         self._core: ConnectionProtocol | None = None
@@ -77,7 +77,8 @@ class Migration:
         client = self._client
         core = self._core = ConnectionProtocol(sibling=client.core)
         core.held = []
-        client.core.recorded = []
+        # A server that failed may have taken the subscriptions before.
+        client.core.recorded = None
         try:
             server = core.select_server()
         except ConnectionServerPoolEmpty:
@@ -136,6 +137,8 @@ class Migration:
     def connection_made(self, protocol: NatsProtocol) -> None:
         """Subscribe on the new server. The old one goes on."""
         core = protocol.core
+        # Not before: an attempt may take its time, and the old connection goes on meanwhile.
+        self._client.core.recorded = []
         protocol.outbound.attach(ITransport(protocol.transport))
         protocol.outbound.control(core.resubscribe())
         self._known = {sid: record.limit for sid, record in core.subscriptions.records.items()}
@@ -197,7 +200,7 @@ class Migration:
         client.hold_outbound()
         lines = b"".join(encode_unsubscribe(sid) for sid in client.core.subscriptions.records)
         asked = old.ping_past_outbound(lines)
-        asked.addCallbacks(self._swap, lambda failure: None)
+        asked.addCallbacks(self._old_is_done, lambda failure: None)
 
     def _tell_new(self) -> None:
         """Tell the new server what changed since it got the subscriptions."""
@@ -214,16 +217,25 @@ class Migration:
             self._new.outbound.control(b"".join(lines))
             self._new.outbound.flush()
 
-    def _swap(self, _: None) -> None:
-        if self.over:
-            return
+    def take_over(self, closed: Closed, unconfirmed: int) -> bool:
+        """The old connection has ended. Returns whether the new one serves now: it does when it was about to."""
+        if self.over or not self._leaving:
+            return False
+        self._swap(closed.error, unconfirmed)
+        return True
+
+    def _old_is_done(self, _: None) -> None:
+        if not self.over:
+            self._swap(None, 0)
+
+    def _swap(self, error: BaseException | None, unconfirmed: int) -> None:
         new, core = self._new, self._core
         assert new is not None and core is not None
         self._tell_new()
         recorded = self._client.core.recorded or []
         self._client.core.recorded = None
         held = without_duplicates(recorded, core.held or [], self._settled_at or 0)
-        self._client.migrated(new)
+        self._client.migrated(new, error, unconfirmed)
         core.deliver(held)
         new.dispatch()
         self._over.happen()

@@ -106,7 +106,7 @@ class Requests:
                 # A mapping rewrote the subject; with one request in flight it is clear whose reply this is.
                 token, waiting = next(iter(self._waiting.items()))
             else:
-                self._client.stats.late_replies += 1
+                self._client.counters.late_replies += 1
                 return
         waiting.received(msg)
 

@@ -234,15 +234,15 @@ class ClientSubscriptions:
         return self._client.publish(subject, payload, headers=headers)
 
     def handler_failed(self, subscription: Subscription, msg: Msg, failure: Failure) -> None:
-        self._client.stats.handler_errors += 1
+        self._client.counters.handler_errors += 1
         self._log.failure("A handler of {subject!r} failed on a message", failure=failure, subject=subscription.subject)
         assert failure.value is not None
-        self._client.emit(HandlerError(subscription, msg, failure.value))
+        self._client.events.emit(HandlerError(subscription, msg, failure.value))
 
     def message_dropped(self, subscription: Subscription, first: bool) -> None:
-        self._client.stats.dropped_msgs += 1
+        self._client.counters.dropped_msgs += 1
         if first:
-            self._client.emit(SlowConsumer(subscription, subscription.dropped))
+            self._client.events.emit(SlowConsumer(subscription, subscription.dropped))
 
     def pause_reading(self, subscription: Subscription) -> bool:
         """Read nothing from the server for a while. False when it is not to be had any more."""

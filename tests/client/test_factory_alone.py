@@ -52,6 +52,20 @@ class FactoryTests(ClientTestCase):
         self.assertEqual(self.successResultOf(sub.next()).data, b"1")
         self.assertEqual(self.server.peer.written(), [b"x"])
 
+    def test_lame_duck(self) -> None:
+        """A move to another server does not make Twisted's connector connect as well; when that one is lost, there is another again."""
+        two = self.network.server("two")
+        factory, _ = self.begun(servers="nats://two", reconnect_stable_after=0.0)
+        self.network.advance(1)
+        self.server.peer.info(ldm=True)
+        self.network.advance(5)
+        self.assertEqual(factory.client.connected_url, "nats://two:4222")
+        self.assertEqual([len(self.server.peers), len(two.peers)], [1, 1])
+        two.peer.hang_up()
+        self.network.advance(5)
+        self.assertTrue(factory.client.is_connected)
+        self.assertEqual(len(self.server.peers) + len(two.peers), 3)
+
     def test_other_servers(self) -> None:
         """The address joins the servers of the options, as their first; the others are used after it, through the same connector."""
         self.network.server("two")

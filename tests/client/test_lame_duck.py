@@ -212,6 +212,34 @@ class MovingTests(ClientTestCase):
         self.assertEqual(third.peer.written("SUB"), [b"a"])
         self.assertTrue(self.other.peer.wire.ended)
 
+    def test_nothing_is_gathered_while_dialling(self) -> None:
+        """Until the other server has the subscriptions, what is delivered is not kept: an attempt may take seconds."""
+        self.other.greeting = b""
+        self.peer.info(ldm=True)
+        self.network.turn()
+        self.peer.publish("a", *[b"x"] * 100)
+        self.assertIsNone(self.client.core.recorded)
+        self.network.advance(5)
+        self.assertIsNone(self.client.core.recorded)
+        self.assertEqual(len(self.got), 100)
+
+    def test_server_goes_at_the_last_moment(self) -> None:
+        """When it hangs up instead of answering the last PING, what the other connection has brought is delivered."""
+        new = self.begin()
+        self.peer.stalled = True
+        self.network.advance(0.4)
+        new.publish("a", b"1")
+        self.client.publish("b", b"x")
+        self.network.advance(0.2)
+        new.publish("a", b"2")
+        self.client.publish("b", b"y")
+        self.assertEqual(self.got, [])
+        self.peer.hang_up()
+        self.network.turn()
+        self.assertEqual((self.got, new.written()), ([b"1", b"2"], [b"y"]))
+        self.assertEqual([event.unconfirmed for event in self.told(Disconnected)], [1])
+        self.assertEqual(len(self.network.dials), 2)
+
     def test_server_goes_too_early(self) -> None:
         """When the old server hangs up before the move is complete, there is one connection in the end, and it works."""
         for seconds in (0.0, 0.1, 0.3, 0.45):
