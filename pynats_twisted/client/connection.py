@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-from typing import Protocol as Interface
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionDone
@@ -28,15 +26,15 @@ from ..protocol.connection import ConnectionProtocol
 from ..protocol.events import Closed, CloseReason, Event, EventType
 from ..protocol.message import Msg
 from ..protocol.state import ConnectionState
+from .connection_listener import RETIRED, ConnectionListener
 from .outbound import Outbound
+from .pings import Pings
 from .tls import connection_creator, tls_error
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
 
-    from ..protocol.info import ServerInfo
     from ..protocol.options import ClientOptions
-    from ..protocol.subscriptions import SubscriptionRecord
 
 _ABORT_AFTER = 1.0
 
@@ -46,25 +44,6 @@ _PHASES = {
     ConnectionState.WAITING_FOR_CLIENT_CONNECT: "CONNECT was not sent",
     ConnectionState.WAITING_FOR_SERVER_PONG: "CONNECT was not answered",
 }
-
-
-class ConnectionListener(Interface):
-    """What a :class:`NatsProtocol` tells of its connection."""
-
-    def connection_made(self, protocol: NatsProtocol) -> None:
-        """The handshake is complete: subscriptions may be renewed, publishes sent."""
-
-    def connection_ended(self, protocol: NatsProtocol, closed: Closed) -> None:
-        """The transport is gone, at whatever point of the connection's life."""
-
-    def info_received(self, protocol: NatsProtocol, info: ServerInfo) -> None:
-        """An INFO came after the handshake."""
-
-    def error_received(self, protocol: NatsProtocol, error: NatsError) -> None:
-        """The server said ``-ERR``, or it broke the protocol."""
-
-    def subscription_ended(self, protocol: NatsProtocol, record: SubscriptionRecord) -> None:
-        """A subscription got the last message of its limit."""
 
 
 @implementer(IPushProducer, IHandshakeListener)
@@ -100,11 +79,8 @@ class NatsProtocol(Protocol):
         self._options = self.core.options
         self.outbound = outbound if outbound is not None else Outbound(reactor, self._options, self.core.encoder)
         self._listener = listener
-        # One entry for each PING under way: who waits for it, and the number of publishes that its PONG confirms.
-        self._pings: deque[tuple[Deferred[None] | None, int]] = deque()
         # What waits in the buffer was not handed to this connection yet, and no PONG of its handshake can confirm it.
-        self._confirmed = self.outbound.accepted - self.outbound.waiting_publishes
-        self._silent_pings = 0
+        self._pings = Pings(self.outbound.accepted - self.outbound.waiting_publishes)
         self._timer: IDelayedCall | None = None
         self._handshake_timer: IDelayedCall | None = None
         self._stable_timer: IDelayedCall | None = None
@@ -184,7 +160,7 @@ class NatsProtocol(Protocol):
             return
         match event.type:
             case EventType.PONG:
-                self._pong()
+                self._pings.answered()
             case EventType.ERROR:
                 self._guarded(self.error_received, event.body)
             case EventType.INFO:
@@ -232,7 +208,7 @@ class NatsProtocol(Protocol):
         for event in core.events_received():
             if isinstance(event, Event) and event.type is EventType.CLOSED and event.body.error is not None:
                 closed = event.body
-        self._fail_pings(closed)
+        self._pings.lost(lambda: _disconnected(closed, "the connection was lost before the server answered"))
         waiting, self._established = self._established, []
         for waiter in waiting:
             waiter.errback(_disconnected(closed, "the connection ended before the handshake was complete"))
@@ -242,12 +218,6 @@ class NatsProtocol(Protocol):
             self.outbound.close()
         if self.on_end is not None:
             self.on_end(reason)
-
-    def _fail_pings(self, closed: Closed) -> None:
-        pings, self._pings = self._pings, deque()
-        for waiter, _ in pings:
-            if waiter is not None and not waiter.called:
-                waiter.errback(_disconnected(closed, "the connection was lost before the server answered"))
 
     # --- the handshake ---------------------------------------------------------------------------------------
 
@@ -279,7 +249,7 @@ class NatsProtocol(Protocol):
             return
         for warning in self.core.authenticator.warnings():
             self._log.warn("{warning}", warning=warning)
-        self._pings.append((None, self._confirmed))
+        self._pings.sent(None, self._pings.confirmed)
         self._write(line + self.core.ping())
 
     def _write(self, data: bytes) -> None:
@@ -333,7 +303,7 @@ class NatsProtocol(Protocol):
     def ping_past_outbound(self, lines: bytes) -> Deferred[None]:
         """Write ``lines`` and a PING at once, while the outbound buffer is held for another connection."""
         waiter: Deferred[None] = Deferred()
-        self._pings.append((waiter, self.outbound.accepted))
+        self._pings.sent(waiter, self.outbound.accepted)
         self._write(lines + self.core.ping())
         return waiter
 
@@ -343,25 +313,18 @@ class NatsProtocol(Protocol):
         self.outbound = outbound
         self._listener = listener
         self.on_end = on_end
-        self._confirmed = outbound.accepted - outbound.waiting_publishes
-        self._pings = deque((waiter, self._confirmed) for waiter, _ in self._pings)
+        self._pings.restart(outbound.accepted - outbound.waiting_publishes)
 
     def retire(self) -> None:
         """Serve nobody any more, and end."""
-        self._listener = _RETIRED
+        self._listener = RETIRED
         self.on_end = None
         self.outbound = Outbound(self._reactor, self._options, self.core.encoder)
         self.close()
 
     def _send_ping(self, waiter: Deferred[None] | None) -> None:
-        self._pings.append((waiter, self.outbound.accepted))
+        self._pings.sent(waiter, self.outbound.accepted)
         self.outbound.control(self.core.ping())
-
-    def _pong(self) -> None:
-        self._silent_pings = 0
-        waiter, self._confirmed = self._pings.popleft()
-        if waiter is not None and not waiter.called:
-            waiter.callback(None)
 
     def _ping_due(self) -> None:
         options = self._options
@@ -369,17 +332,17 @@ class NatsProtocol(Protocol):
         if self.core.state is not ConnectionState.CONNECTED:
             # The connection is dead, and its transport about to end.
             return
-        if self._silent_pings >= options.max_pings_out:
-            self.fail(StaleConnectionError(f"the server left {self._silent_pings} PINGs unanswered"))
+        if self._pings.silent >= options.max_pings_out:
+            self.fail(StaleConnectionError(f"the server left {self._pings.silent} PINGs unanswered"))
             return
         self._timer = self._reactor.callLater(options.ping_interval, self._ping_due)
-        self._silent_pings += 1
+        self._pings.silent += 1
         self._send_ping(None)
 
     @property
     def unconfirmed(self) -> int:
         """Publishes that were handed to the transport and that no PONG has confirmed yet."""
-        return max(0, self.outbound.accepted - self.outbound.waiting_publishes - self._confirmed)
+        return max(0, self.outbound.accepted - self.outbound.waiting_publishes - self._pings.confirmed)
 
     # --- back-pressure ---------------------------------------------------------------------------------------
 
@@ -500,28 +463,6 @@ class NatsProtocol(Protocol):
             self._listener.error_received(self, error)
         else:
             self._log.warn("The server reported: {error!r}", error=error)
-
-
-class _Retired:
-    """Listens to a connection that nobody needs any more."""
-
-    def connection_made(self, protocol: NatsProtocol) -> None:
-        pass
-
-    def connection_ended(self, protocol: NatsProtocol, closed: Closed) -> None:
-        pass
-
-    def info_received(self, protocol: NatsProtocol, info: ServerInfo) -> None:
-        pass
-
-    def error_received(self, protocol: NatsProtocol, error: NatsError) -> None:
-        pass
-
-    def subscription_ended(self, protocol: NatsProtocol, record: SubscriptionRecord) -> None:
-        pass
-
-
-_RETIRED = _Retired()
 
 
 def _fired(protocol: NatsProtocol) -> Deferred[NatsProtocol]:
