@@ -3,6 +3,7 @@
 #
 #   make demo    install, and run the bridge against a NATS server of its own
 #   make test    install, and run the test suite
+#   make unit    the part of it that needs no NATS server
 #   make lint    ruff and mypy
 #   make docs    the documentation, into docs/_build/html
 #   make clean   remove all of the above
@@ -21,11 +22,17 @@ METADATA := setup.py pyproject.toml pynats_twisted/_version.py
 # What `make test` runs: test modules, packages, or options of trial.
 TESTS ?= tests
 
-.PHONY: demo test lint docs clean FORCE
+# What starts no process and opens no port.
+UNIT := tests.test_imports tests.test_suite tests.behaviour tests.blocking tests.bridge tests.client tests.protocol tests.testing
+
+.PHONY: demo test unit lint docs clean FORCE
 .DELETE_ON_ERROR:
 
 test: $(VENV)/.installed-test
 	$(BIN)/trial $(TESTS)
+
+unit: $(VENV)/.installed-test
+	$(BIN)/trial $(UNIT)
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/twist nats-bridge --demo

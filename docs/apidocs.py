@@ -91,7 +91,7 @@ class Visitor(astbuilder.ModuleVistor):
 
     def _handleReExport(self, exports: Any, origin_name: str, as_name: str, origin_module: model.Module) -> bool:  # noqa: N802 - pydoctor's
         current = self.builder.current.fullName()
-        if current not in ("pynats_twisted", "pynats_twisted.testing"):
+        if current not in ("pynats_twisted", "pynats_twisted.blocking", "pynats_twisted.testing"):
             return False
         if not super()._handleReExport(exports, origin_name, as_name, origin_module):
             return False

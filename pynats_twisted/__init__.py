@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pynats_twisted._version import __version__
 
 if TYPE_CHECKING:
-    from pynats_twisted import errors
+    from pynats_twisted import blocking, errors
     from pynats_twisted.client.client import NatsClient, connect
     from pynats_twisted.client.connection import NatsProtocol
     from pynats_twisted.client.factory import NatsClientFactory
@@ -32,6 +32,7 @@ __all__ = [
     "NatsService",
     "Subscription",
     "__version__",
+    "blocking",
     "connect",
     "errors",
 ]
@@ -51,8 +52,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "errors":
-        value: Any = import_module("pynats_twisted.errors")
+    if name in ("blocking", "errors"):
+        value: Any = import_module(f"pynats_twisted.{name}")
     elif name in _HOMES:
         value = getattr(import_module(_HOMES[name]), name)
     else:

@@ -206,7 +206,7 @@ class FrontDoorTests(SynchronousTestCase):
         tree = ast.parse((PACKAGE / "__init__.py").read_text("utf-8"))
         guard = next(node for node in tree.body if isinstance(node, ast.If))
         seen = {alias.name: node.module for node in guard.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-        self.assertEqual(seen, {**pynats_twisted._HOMES, "errors": "pynats_twisted"})
+        self.assertEqual(seen, {**pynats_twisted._HOMES, "blocking": "pynats_twisted", "errors": "pynats_twisted"})
         self.assertEqual({*seen, "__version__"}, set(pynats_twisted.__all__))
 
     def test_dir_lists_names_that_are_not_loaded_yet(self) -> None:

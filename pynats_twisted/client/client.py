@@ -18,6 +18,7 @@ from ..errors import (
     NatsError,
 )
 from ..protocol.options import ClientOptions
+from ..protocol.subjects import check_queue
 from .delivery import Handler, KeyFunction
 from .factory import NatsClientFactory
 from .lifecycle import ClientLifecycle
@@ -234,6 +235,8 @@ class NatsClient(ClientLifecycle):
         :raises ConnectionClosedError: :raises ConnectionDrainingError: the client takes no new subscriptions.
         """
         self._refuse_new("subscription")
+        if queue is not None:
+            check_queue(queue)
         options = self.options
         subscription = Subscription(
             self._subscriptions,

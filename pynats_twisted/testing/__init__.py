@@ -1,4 +1,4 @@
-"""What tests of programs on NATS need: real servers under control, certificates, and accounts.
+"""What tests of programs on NATS need: a server in memory and in virtual time, real servers under control, certificates, and accounts.
 
 Nothing else in this package imports it, and its public names are loaded when they are first used: a test that needs only a
 server does not need the packages that certificates and accounts are made with.
@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pynats_twisted.testing.accounts import Account, Operator, User
+    from pynats_twisted.testing.case import ConnectedClient, connected_client
     from pynats_twisted.testing.certificates import Certificate, CertificateAuthority, CertificateFiles
     from pynats_twisted.testing.cluster import BlockingServerCluster, ServerCluster
+    from pynats_twisted.testing.memory_network import MemoryNetwork
+    from pynats_twisted.testing.memory_server import InMemoryServer
     from pynats_twisted.testing.process import BlockingServerProcess, ServerProcess
     from pynats_twisted.testing.program import find_server_program
     from pynats_twisted.testing.settings import ServerTLS
@@ -24,11 +27,15 @@ __all__ = [
     "Certificate",
     "CertificateAuthority",
     "CertificateFiles",
+    "ConnectedClient",
+    "InMemoryServer",
+    "MemoryNetwork",
     "Operator",
     "ServerCluster",
     "ServerProcess",
     "ServerTLS",
     "User",
+    "connected_client",
     "find_server_program",
 ]
 
@@ -40,11 +47,15 @@ _HOMES = {
     "Certificate": "pynats_twisted.testing.certificates",
     "CertificateAuthority": "pynats_twisted.testing.certificates",
     "CertificateFiles": "pynats_twisted.testing.certificates",
+    "ConnectedClient": "pynats_twisted.testing.case",
+    "InMemoryServer": "pynats_twisted.testing.memory_server",
+    "MemoryNetwork": "pynats_twisted.testing.memory_network",
     "Operator": "pynats_twisted.testing.accounts",
     "ServerCluster": "pynats_twisted.testing.cluster",
     "ServerProcess": "pynats_twisted.testing.process",
     "ServerTLS": "pynats_twisted.testing.settings",
     "User": "pynats_twisted.testing.accounts",
+    "connected_client": "pynats_twisted.testing.case",
     "find_server_program": "pynats_twisted.testing.program",
 }
 

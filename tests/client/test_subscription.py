@@ -264,7 +264,7 @@ class EndTests(SubscriptionTestCase):
         self.peer.take()
         for subject in ("", "a b", "a\r\nPING", "a..b", ".a", "a.", "a.>.b", "a\t", None):
             self.assertRaises(InvalidSubjectError, self.client.subscribe, subject)
-        for queue in ("a b", "a\r\nPING", "\t", 5):
+        for queue in ("", "a b", "a\r\nPING", "\t", 5):
             self.assertRaises(InvalidQueueError, self.client.subscribe, "a", queue=queue)
         self.network.turn()
         self.assertEqual((self.peer.commands, self.client.subscriptions), ([], ()))
