@@ -184,7 +184,7 @@ class MemoryTransport:
             if not peer.aborted and not peer.disconnecting:
                 peer.protocol.dataReceived(data)
             return
-        if cut:
+        if cut and not peer.aborted and not peer.disconnecting:
             peer.protocol.dataReceived(data[:cut])
         self._end(ConnectionLost(), ConnectionLost())
 

@@ -68,7 +68,7 @@ class ClientTestCase(SynchronousTestCase):
         """A client with a connection that has been up for a second, and the server's end of that."""
         client = self.new_client(servers, **options)
         begun = client.start()
-        self.network.turn()
+        self.network.advance()
         self.assertIs(self.successResultOf(begun), client)
         if client.status is not ClientStatus.CONNECTED:
             self.successResultOf(client.when_connected())
@@ -86,7 +86,7 @@ class ClientTestCase(SynchronousTestCase):
 
     def told(self, kind: type[Any]) -> list[Any]:
         """The events of one kind."""
-        self.network.turn()
+        self.network.advance()
         return [event for event in self.events if isinstance(event, kind)]
 
     def logged(self) -> list[str]:
@@ -96,15 +96,15 @@ class ClientTestCase(SynchronousTestCase):
     def tearDown(self) -> None:
         for client in self.clients:
             closed = client.close()
-            self.network.turn()
+            self.network.advance()
             if not closed.called:
                 # A server that does not read has to be left by force, a second later.
                 self.network.advance(1)
             self.successResultOf(closed)
             self.assertIs(client.status, ClientStatus.CLOSED)
             self.assertEqual((client.requests_in_flight, client.pending_bytes, client.subscriptions), (0, 0, ()))
-        self.network.turn()
-        self.assertEqual([str(call) for call in self.network.getDelayedCalls()], [])
+        self.network.advance()
+        self.assertEqual(self.network.leftovers(), [])
         self.assertEqual([deferred for deferred in self._watched if not deferred.called], [])
         for peer in (peer for server in self.network.servers.values() for peer in server.peers):
             self.assertTrue(peer.wire.ended, "a connection was left open")

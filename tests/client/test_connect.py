@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from twisted.internet.defer import CancelledError, fail
@@ -25,6 +24,7 @@ from pynats_twisted.errors import (
     TransportError,
     UnexpectedMessageError,
 )
+from pynats_twisted.testing.server_frames import PingFrame
 
 from .network import info_line, tcp_endpoint
 from .support import ClientTestCase
@@ -35,14 +35,14 @@ class HandshakeTests(ClientTestCase):
         """``connect`` fires with a client that knows its server, and the CONNECT says who we are and nothing of the options."""
         begun = connect(self.network, "nats://one", name="demo", endpoint_factory=tcp_endpoint, echo=False)
         self.assertNoResult(begun)
-        self.network.turn()
+        self.network.advance()
         client = self.successResultOf(begun)
         self.clients.append(client)
         self.assertIs(client.status, ClientStatus.CONNECTED)
         self.assertEqual((client.connected_url, client.server_info.version, client.max_payload), ("nats://one:4222", "2.12.1", 1048576))
-        connect_line, ping = self.server.peer.commands
-        self.assertEqual(ping.name, "PING")
-        fields = json.loads(connect_line.text)
+        introduction, ping = self.server.peer.frames
+        self.assertIsInstance(ping, PingFrame)
+        fields = introduction.options
         self.assertEqual(
             set(fields),
             {"verbose", "pedantic", "tls_required", "lang", "version", "protocol", "echo", "headers", "no_responders", "name"},
@@ -55,11 +55,11 @@ class HandshakeTests(ClientTestCase):
         self.server.greeting = b""
         client = self.new_client(connect_timeout=5.0)
         begun = client.start()
-        self.network.turn()
+        self.network.advance()
         for byte in info_line(**self.server.info):
             self.network.advance(0.01)
             self.server.peer.send(bytes([byte]))
-        self.network.turn()
+        self.network.advance()
         self.assertIs(self.successResultOf(begun), client)
 
     def test_empty_info(self) -> None:
@@ -70,10 +70,10 @@ class HandshakeTests(ClientTestCase):
 
     def test_info_behind_pong(self) -> None:
         """A server says PONG and a second INFO in one piece: its servers are in the pool at once, and told once."""
-        self.server.answers_pings = False
+        self.server.answer_pings = False
         client = self.new_client()
         begun = client.start()
-        self.network.turn()
+        self.network.advance()
         self.server.peer.send(b"PONG\r\n" + info_line(**self.server.info, connect_urls=["10.0.0.2:4222"], connect_info=True))
         self.successResultOf(begun)
         self.assertEqual(self.told(DiscoveredServers), [DiscoveredServers(("nats://10.0.0.2:4222",))])
@@ -81,21 +81,20 @@ class HandshakeTests(ClientTestCase):
 
     def test_verbose(self) -> None:
         """With ``verbose`` the server's ``+OK`` for each line are read over."""
-        self.server.script = lambda peer, command: peer.send(b"+OK\r\n") if command.name != "PING" else None
         client, peer = self.connected(verbose=True)
         sub = client.subscribe("a")
         self.watch(client.flush())
-        self.network.turn()
+        self.network.advance()
         peer.publish("a", b"1")
         self.assertEqual(self.successResultOf(sub.next()).data, b"1")
 
     def test_second_server(self) -> None:
         """Where the first server refuses, the second one is used, in the same call and without a wait."""
-        self.network.server("two")
-        self.server.dial = "refuse"
+        self.network.server("two:4222")
+        self.network.refuse("one:4222")
         client = self.new_client(["nats://one", "nats://two"])
         begun = client.start()
-        self.network.turn()
+        self.network.advance()
         self.successResultOf(begun)
         self.assertEqual(client.connected_url, "nats://two:4222")
         self.assertEqual(self.network.dials, [(0.0, "one:4222"), (0.0, "two:4222")])
@@ -106,9 +105,9 @@ class HandshakeTests(ClientTestCase):
     def test_own_endpoints_by_default(self) -> None:
         """Without ``endpoint_factory`` names are resolved by the reactor, to all their addresses."""
         begun = connect(self.network, "nats://one")
-        self.network.turn()
+        self.network.advance()
         self.clients.append(self.successResultOf(begun))
-        self.assertTrue(self.server.peer.wire.no_delay)
+        self.assertTrue(self.server.peer.wire.getTcpNoDelay())
 
     def test_when_connected(self) -> None:
         """Who asks for the connection is told when it is there; who asks later, at once."""
@@ -116,7 +115,7 @@ class HandshakeTests(ClientTestCase):
         early = client.when_connected()
         client.start()
         self.assertNoResult(early)
-        self.network.turn()
+        self.network.advance()
         self.assertIs(self.successResultOf(early), client)
         self.assertIs(self.successResultOf(client.when_connected()), client)
 
@@ -126,7 +125,7 @@ class HandshakeTests(ClientTestCase):
         one, other = client.when_connected(), client.when_connected()
         client.start()
         one.cancel()
-        self.network.turn()
+        self.network.advance()
         self.failureResultOf(one, CancelledError)
         self.successResultOf(other)
 
@@ -136,7 +135,7 @@ class FailureTests(ClientTestCase):
         """The reason why the only server could not be connected to."""
         client = self.new_client(**options)
         begun = client.start()
-        self.network.turn()
+        self.network.advance()
         error = self.failureResultOf(begun, NoServersError).value
         ((url, reason),) = error.reasons
         self.assertEqual(url, "nats://one:4222")
@@ -147,18 +146,18 @@ class FailureTests(ClientTestCase):
 
     def test_nobody_there(self) -> None:
         """One error lists the reason of each server."""
-        for host in ("one", "two"):
-            self.network.server(host).dial = "refuse"
+        for host in ("one:4222", "two:4222"):
+            self.network.refuse(host)
         begun = connect(self.network, "nats://user:secret@one,nats://two", endpoint_factory=tcp_endpoint, shuffle_servers=False)
-        self.network.turn()
+        self.network.advance()
         error = self.failureResultOf(begun, NoServersError).value
         self.assertEqual([url for url, _ in error.reasons], ["nats://one:4222", "nats://two:4222"])
         self.assertNotIn("secret", str(error))
 
     def test_no_answer_to_the_dial(self) -> None:
         """A host that swallows everything costs ``connect_timeout``, and the next server is tried."""
-        self.server.dial = "ignore"
-        self.network.server("two")
+        self.network.black_hole("one:4222")
+        self.network.server("two:4222")
         client = self.new_client(["nats://one", "nats://two"], connect_timeout=2.0)
         begun = client.start()
         self.network.advance(1.99)
@@ -172,11 +171,11 @@ class FailureTests(ClientTestCase):
         """A server that stops in the middle of the handshake is left, and the error says where it stopped."""
         for phase, greeting in (("no INFO came", b""), ("CONNECT was not answered", None), ("no INFO came", b"INFO {")):
             self.server.greeting = greeting
-            self.server.answers_pings = False
+            self.server.answer_pings = False
             client = self.new_client(connect_timeout=2.0)
             begun = client.start()
             self.network.advance(2.0)
-            self.network.turn()
+            self.network.advance()
             ((_, reason),) = self.failureResultOf(begun, NoServersError).value.reasons
             self.assertIsInstance(reason, ConnectTimeoutError)
             self.assertIn(phase, str(reason))
@@ -194,7 +193,7 @@ class FailureTests(ClientTestCase):
         self.network.advance(0.49)
         self.assertNoResult(begun)
         self.network.advance(0.01)
-        self.network.turn()
+        self.network.advance()
         self.failureResultOf(begun, NoServersError)
 
     def test_not_nats(self) -> None:
@@ -210,7 +209,7 @@ class FailureTests(ClientTestCase):
     def test_broken_info(self) -> None:
         """An INFO that cannot be read is one typed error, and the next server is tried."""
         for broken in (b"null", b"[]", b"{bad", b'{"max_payload":"x"}'):
-            self.network.server("two")
+            self.network.server("two:4222")
             self.server.greeting = b"INFO " + broken + b"\r\n"
             client, _ = self.connected(["nats://one", "nats://two"])
             self.assertEqual(client.connected_url, "nats://two:4222")
@@ -218,7 +217,7 @@ class FailureTests(ClientTestCase):
 
     def test_refused_credentials(self) -> None:
         """The reason is the server's own, although the connection was lost behind it."""
-        self.server.refusal = "Authorization Violation"
+        self.server.reject()
         reason = self.failed(AuthorizationViolationError)
         self.assertEqual(str(reason), "Authorization Violation")
         self.assertEqual(len(self.told(ServerErrorEvent)), 1)
@@ -226,12 +225,12 @@ class FailureTests(ClientTestCase):
     def test_full_server(self) -> None:
         """A server without room may say so before CONNECT was answered."""
         self.server.greeting = info_line(**self.server.info) + b"-ERR 'maximum connections exceeded'\r\n"
-        self.server.script = lambda peer, command: peer.hang_up()
+        self.server.interceptor = lambda session, frame: self.server.peer.hang_up()
         self.failed(MaxConnectionsExceededError)
 
     def test_hung_up(self) -> None:
         """A server that hangs up without a word is an error that says when."""
-        self.server.script = lambda peer, command: peer.hang_up()
+        self.server.interceptor = lambda session, frame: self.server.peer.hang_up()
         reason = self.failed(Exception)
         self.assertIn("before the handshake was complete", str(reason))
 
@@ -239,7 +238,7 @@ class FailureTests(ClientTestCase):
         """``echo=False`` with a server that is too old for it fails before CONNECT."""
         self.server.info["proto"] = 0
         self.failed(ConfigurationError, echo=False)
-        self.assertEqual(self.server.peer.commands, [])
+        self.assertEqual(self.server.peer.frames, [])
 
     def test_endpoint_factory_raises(self) -> None:
         """What goes wrong while an endpoint is made, or asked to connect, is the reason of that attempt."""
@@ -283,7 +282,7 @@ class FailureTests(ClientTestCase):
             self.network.advance(3.5)
             self.assertEqual(len(attempts), 4)
             closed = client.close()
-            self.network.turn()
+            self.network.advance()
             self.successResultOf(closed)
 
     def test_websocket_url(self) -> None:
@@ -294,10 +293,10 @@ class FailureTests(ClientTestCase):
 
     def test_calls_after_giving_up(self) -> None:
         """Each call on a client that never connected says why."""
-        self.server.dial = "refuse"
+        self.network.refuse("one:4222")
         client = self.new_client()
         begun = client.start()
-        self.network.turn()
+        self.network.advance()
         error = self.failureResultOf(begun, NoServersError).value
         for call in (lambda: client.publish("a"), lambda: client.subscribe("a"), lambda: client.request("a")):
             raised = self.assertRaises((NoServersError, ConnectionClosedError), call)
@@ -321,7 +320,7 @@ class FailureTests(ClientTestCase):
         client = self.new_client()
         client.close()
         self.assertRaises(ConfigurationError, client.start)
-        self.network.turn()
+        self.network.advance()
         self.assertRaises(ConfigurationError, client.start)
         self.assertEqual(self.network.dials, [])
 
@@ -329,13 +328,13 @@ class FailureTests(ClientTestCase):
 class RetryTests(ClientTestCase):
     def test_in_the_background(self) -> None:
         """With ``retry_on_failed_connect`` the client is given at once, takes publishes, and connects when a server appears."""
-        self.server.dial = "refuse"
+        self.network.refuse("one:4222")
         client = self.new_client(retry_on_failed_connect=True, reconnect_wait=0.5)
         self.assertIs(self.successResultOf(client.start()), client)
-        self.network.turn()
+        self.network.advance()
         self.assertIs(client.status, ClientStatus.CONNECTING)
         client.publish("a", b"early")
-        self.server.dial = "accept"
+        self.network.accept("one:4222")
         self.network.advance(0.5)
         self.assertIs(client.status, ClientStatus.CONNECTED)
         self.assertEqual(self.server.peer.written(), [b"early"])
@@ -344,10 +343,10 @@ class RetryTests(ClientTestCase):
 
     def test_wrong_credentials(self) -> None:
         """The same authentication error twice ends it; each attempt is told."""
-        self.server.refusal = "Authorization Violation"
+        self.server.reject(times=100)
         client = self.new_client(retry_on_failed_connect=True, reconnect_wait=0.5)
         client.start()
-        self.network.turn()
+        self.network.advance()
         self.assertIs(client.status, ClientStatus.CONNECTING)
         self.network.advance(0.5)
         self.assertIs(client.status, ClientStatus.CLOSED)
@@ -359,11 +358,10 @@ class RetryTests(ClientTestCase):
 
     def test_wrong_credentials_may_become_right(self) -> None:
         """``ignore_auth_error_abort`` goes on."""
-        self.server.refusal = "Authorization Violation"
+        self.server.reject(times=5)
         client = self.new_client(retry_on_failed_connect=True, reconnect_wait=0.5, reconnect_wait_max=0.5, ignore_auth_error_abort=True)
         client.start()
         self.network.advance(2)
-        self.server.refusal = None
         self.network.advance(0.5)
         self.assertIs(client.status, ClientStatus.CONNECTED)
 
@@ -373,19 +371,20 @@ class CancelTests(ClientTestCase):
 
     def phases(self) -> list[tuple[str, Any]]:
         def dialling() -> None:
-            self.server.dial = "ignore"
+            self.network.black_hole("one:4222")
 
         def silent() -> None:
             self.server.greeting = b""
 
         def unanswered() -> None:
-            self.server.answers_pings = False
+            self.server.answer_pings = False
 
         def tls() -> None:
+            self.network.tls = "possible"
             self.server.info["tls_required"] = True
 
         def waiting() -> None:
-            self.network.servers.clear()
+            self.network.stop_listening("one:4222")
 
         return [("dialling", dialling), ("no INFO", silent), ("no PONG", unanswered), ("TLS", tls), ("between attempts", waiting)]
 
@@ -394,7 +393,7 @@ class CancelTests(ClientTestCase):
         prepare()
         client = self.new_client(tls_options=None, retry_on_failed_connect=prepare.__name__ == "waiting")
         begun = client.start()
-        self.network.turn()
+        self.network.advance()
         return client, begun
 
     def ended(self, client: Any) -> None:
@@ -414,7 +413,7 @@ class CancelTests(ClientTestCase):
             else:
                 begun.cancel()
                 self.failureResultOf(begun, CancelledError)
-            self.network.turn()
+            self.network.advance()
             self.assertIs(client.status, ClientStatus.CLOSED, name)
             self.ended(client)
 
@@ -424,7 +423,7 @@ class CancelTests(ClientTestCase):
             client, begun = self.begun(prepare)
             closed = client.close()
             self.assertNoResult(closed)
-            self.network.turn()
+            self.network.advance()
             self.successResultOf(closed)
             if prepare.__name__ != "waiting":
                 self.failureResultOf(begun, ConnectionClosedError)
@@ -435,22 +434,22 @@ class CancelTests(ClientTestCase):
         client = self.new_client()
         waiting = client.when_connected()
         closed = client.close()
-        self.network.turn()
+        self.network.advance()
         self.successResultOf(closed)
         self.failureResultOf(waiting, ConnectionClosedError)
         self.assertEqual(self.told(Closed), [Closed(None, 0)])
 
     def test_late_handshake(self) -> None:
         """What a server still says after the cancelling changes nothing."""
-        self.server.answers_pings = False
+        self.server.answer_pings = False
         client = self.new_client()
         begun = client.start()
-        self.network.turn()
+        self.network.advance()
         begun.cancel()
         self.failureResultOf(begun, CancelledError)
         # As over TLS, where data may come until the connection is gone.
         self.server.peer.wire.protocol.dataReceived(b"PONG\r\n")
-        self.network.turn()
+        self.network.advance()
         self.assertIs(client.status, ClientStatus.CLOSED)
         self.assertEqual(self.told(Connected), [])
         self.assertFalse(self.server.peer.wire.aborted)

@@ -17,6 +17,7 @@ from pynats_twisted.errors import (
     RequestTimeoutError,
     SubscriptionClosedError,
 )
+from pynats_twisted.testing.server_frames import PingFrame, PublishFrame, UnsubscribeFrame
 
 from .support import ClientTestCase, Slow
 
@@ -29,7 +30,7 @@ class DrainTestCase(ClientTestCase):
     def subscribed(self, handler: Any = None, subject: str = "a", **options: Any) -> Any:
         """A subscription that the server has."""
         sub = self.client.subscribe(subject, handler, **options)
-        self.network.turn()
+        self.network.advance()
         self.peer.take()
         return sub
 
@@ -40,11 +41,11 @@ class SubscriptionDrainTests(DrainTestCase):
         slow = Slow()
         sub = self.subscribed(slow)
         self.peer.publish("a", b"1", b"2")
-        self.server.answers_pings = False
+        self.server.answer_pings = False
         drained = self.watch(sub.drain())
         in_flight = self.peer.frame("a", b"3")
-        self.network.turn()
-        self.assertEqual([command.name for command in self.peer.take()], ["UNSUB", "PING"])
+        self.network.advance()
+        self.assertEqual([type(frame) for frame in self.peer.take()], [UnsubscribeFrame, PingFrame])
         self.peer.send(in_flight + b"PONG\r\n")
         self.assertNoResult(drained)
         slow.finish(b"1")
@@ -64,7 +65,7 @@ class SubscriptionDrainTests(DrainTestCase):
         sub = self.subscribed()
         self.peer.publish("a", b"1", b"2")
         drained = self.watch(sub.drain())
-        self.network.turn()
+        self.network.advance()
         self.assertNoResult(drained)
         self.assertEqual(self.successResultOf(self.watch(collect())), [b"1", b"2"])
         self.successResultOf(drained)
@@ -75,7 +76,7 @@ class SubscriptionDrainTests(DrainTestCase):
         sub = self.subscribed()
         taker = self.watch(sub.next())
         self.watch(sub.drain())
-        self.network.turn()
+        self.network.advance()
         self.failureResultOf(taker, SubscriptionClosedError)
 
     def test_handlers_that_run(self) -> None:
@@ -84,7 +85,7 @@ class SubscriptionDrainTests(DrainTestCase):
         sub = self.subscribed(slow, concurrency=3)
         self.peer.publish("a", b"1", b"2", b"3", b"4")
         drained = [self.watch(sub.drain()) for _ in range(2)]
-        self.network.turn()
+        self.network.advance()
         for data in (b"3", b"1", b"4"):
             slow.finish(data)
             for each in drained:
@@ -109,18 +110,18 @@ class SubscriptionDrainTests(DrainTestCase):
     def test_lost(self) -> None:
         """A connection that is lost before the answer is an error; what had come is handled, and the server is not asked again."""
         slow = Slow()
-        self.server.answers_pings = False
+        self.server.answer_pings = False
         sub = self.subscribed(slow)
         self.peer.publish("a", b"1", b"2")
         drained = self.watch(sub.drain())
-        self.network.turn()
-        self.server.answers_pings = True
+        self.network.advance()
+        self.server.answer_pings = True
         self.peer.cut()
-        self.network.turn()
+        self.network.advance()
         slow.finish_all()
         self.failureResultOf(drained, DisconnectedError)
         self.assertEqual((slow.begun, sub.closed), ([b"1", b"2"], True))
-        self.assertEqual(self.server.peer.written("SUB"), [])
+        self.assertEqual(self.server.peer.subscribed(), [])
 
     def test_lost_behind_the_answer(self) -> None:
         """A connection that is lost when everything has come changes nothing."""
@@ -128,18 +129,18 @@ class SubscriptionDrainTests(DrainTestCase):
         sub = self.subscribed(slow)
         self.peer.publish("a", b"1")
         drained = self.watch(sub.drain())
-        self.network.turn()
+        self.network.advance()
         self.peer.cut()
-        self.network.turn()
+        self.network.advance()
         slow.finish_all()
         self.successResultOf(drained)
-        self.assertEqual(self.server.peer.written("SUB"), [])
+        self.assertEqual(self.server.peer.subscribed(), [])
 
     def test_disconnected(self) -> None:
         """Without a connection there is nothing under way."""
         sub = self.subscribed()
         self.peer.publish("a", b"1")
-        self.server.dial = "refuse"
+        self.network.refuse("one:4222")
         self.peer.cut()
         drained = self.watch(sub.drain())
         self.assertEqual(self.successResultOf(sub.next()).data, b"1")
@@ -152,7 +153,7 @@ class SubscriptionDrainTests(DrainTestCase):
         self.peer.publish("a", b"1", b"2")
         drained = self.watch(sub.drain())
         sub.unsubscribe()
-        self.network.turn()
+        self.network.advance()
         slow.finish_all()
         self.successResultOf(drained)
         self.assertEqual(slow.begun, [b"1"])
@@ -164,9 +165,9 @@ class SubscriptionDrainTests(DrainTestCase):
         self.peer.publish("a", b"1", b"2")
         self.peer.publish("b", b"1")
         drained = [self.watch(sub.drain()) for sub in (handled, taken)]
-        self.network.turn()
+        self.network.advance()
         closed = self.client.close()
-        self.network.turn()
+        self.network.advance()
         self.successResultOf(closed)
         for each in drained:
             self.failureResultOf(each, ConnectionClosedError)
@@ -191,13 +192,13 @@ class DrainTests(DrainTestCase):
         self.assertIs(self.client.status, ClientStatus.DRAINING)
         self.assertRaises(ConnectionDrainingError, self.client.subscribe, "c")
         self.client.publish("out", b"still allowed")
-        self.network.turn()
+        self.network.advance()
         self.assertNoResult(drained)
         slow.finish_all()
-        self.network.turn()
+        self.network.advance()
         self.successResultOf(drained)
-        names = [command.name for command in self.peer.commands]
-        self.assertEqual(names, ["UNSUB", "PING", "UNSUB", "PING", "PUB", "PUB", "PUB", "PING"])
+        kinds = [UnsubscribeFrame, PingFrame] * 2 + [PublishFrame] * 3 + [PingFrame]
+        self.assertEqual(self.peer.kinds(), kinds)
         self.assertEqual(self.peer.written(), [b"still allowed", b"re: 1", b"re: 2"])
         self.assertIs(self.client.status, ClientStatus.CLOSED)
         self.assertEqual(self.told(Closed), [Closed(None, 0)])
@@ -210,13 +211,13 @@ class DrainTests(DrainTestCase):
             await self.client.publish("out", reply.data)
 
         done = self.watch(ask())
-        self.network.turn()
-        (asked,) = self.peer.take("PUB")
+        self.network.advance()
+        (asked,) = self.peer.take(PublishFrame)
         drained = self.watch(self.client.drain())
-        self.network.turn()
+        self.network.advance()
         self.assertNoResult(drained)
         self.peer.answer(asked, b"answer")
-        self.network.turn()
+        self.network.advance()
         self.successResultOf(done)
         self.successResultOf(drained)
         self.assertEqual(self.peer.written(), [b"answer"])
@@ -224,14 +225,14 @@ class DrainTests(DrainTestCase):
     def test_many_replies(self) -> None:
         """A request for many replies is waited for until it has ended."""
         many = self.client.request_many("svc", max_msgs=2)
-        self.network.turn()
-        (asked,) = self.peer.take("PUB")
+        self.network.advance()
+        (asked,) = self.peer.take(PublishFrame)
         drained = self.watch(self.client.drain())
         self.peer.answer(asked, b"1")
-        self.network.turn()
+        self.network.advance()
         self.assertNoResult(drained)
         self.peer.answer(asked, b"2")
-        self.network.turn()
+        self.network.advance()
         self.successResultOf(drained)
         self.assertEqual([msg.data for msg in self.successResultOf(many.collect())], [b"1", b"2"])
 
@@ -247,12 +248,12 @@ class DrainTests(DrainTestCase):
 
     def test_no_publishes_in_the_end(self) -> None:
         """When all is handled, and only the last flush is waited for, publishing is refused."""
-        self.server.answers_pings = False
+        self.server.answer_pings = False
         drained = self.watch(self.client.drain())
         self.assertRaises(ConnectionDrainingError, self.client.publish, "a")
-        self.network.turn()
+        self.network.advance()
         self.peer.send(b"PONG\r\n")
-        self.network.turn()
+        self.network.advance()
         self.successResultOf(drained)
         self.assertRaises(ConnectionClosedError, self.client.publish, "a")
 
@@ -277,7 +278,7 @@ class DrainTests(DrainTestCase):
 
     def test_server_that_does_not_answer(self) -> None:
         """A server that confirms nothing is waited for five seconds more, and left."""
-        self.server.answers_pings = False
+        self.server.answer_pings = False
         drained = self.watch(self.client.drain())
         self.network.advance(4.9)
         self.assertNoResult(drained)
@@ -286,11 +287,11 @@ class DrainTests(DrainTestCase):
 
     def test_disconnected(self) -> None:
         """Without a connection it closes the client, and says that it was not drained."""
-        self.server.dial = "refuse"
+        self.network.refuse("one:4222")
         self.peer.cut()
         self.client.publish("a")
         drained = self.watch(self.client.drain())
-        self.network.turn()
+        self.network.advance()
         self.failureResultOf(drained, DisconnectedError)
         self.assertEqual(self.told(Closed), [Closed(None, 1)])
 
@@ -301,7 +302,7 @@ class DrainTests(DrainTestCase):
         self.subscribed(subject="b")
         self.peer.publish("a", b"1", b"2")
         drained = self.watch(self.client.drain())
-        self.network.turn()
+        self.network.advance()
         self.peer.cut()
         self.network.advance(10)
         error = self.failureResultOf(drained, DisconnectedError).value
@@ -313,22 +314,22 @@ class DrainTests(DrainTestCase):
 
     def test_lost_in_the_last_flush(self) -> None:
         """The same when everything but the last answer has come."""
-        self.server.answers_pings = False
+        self.server.answer_pings = False
         drained = self.watch(self.client.drain())
-        self.network.turn()
+        self.network.advance()
         self.peer.cut()
-        self.network.turn()
+        self.network.advance()
         self.failureResultOf(drained, DisconnectedError)
 
     def test_lost_before_the_subscriptions_answered(self) -> None:
         """The same when the server had not answered any of the UNSUBs: one error, and none that nobody sees."""
         self.subscribed(print)
         self.subscribed(print, "b")
-        self.server.answers_pings = False
+        self.server.answer_pings = False
         drained = self.watch(self.client.drain())
-        self.network.turn()
+        self.network.advance()
         self.peer.cut()
-        self.network.turn()
+        self.network.advance()
         self.failureResultOf(drained, DisconnectedError)
 
     def test_twice(self) -> None:
@@ -336,7 +337,7 @@ class DrainTests(DrainTestCase):
         drained = [self.watch(self.client.drain()) for _ in range(3)]
         drained[1].cancel()
         drained[1].addErrback(lambda failure: None)
-        self.network.turn()
+        self.network.advance()
         for each in (drained[0], drained[2], self.client.drain()):
             self.successResultOf(each)
 
@@ -346,9 +347,9 @@ class DrainTests(DrainTestCase):
         self.subscribed(slow)
         self.peer.publish("a", b"1")
         drained = self.watch(self.client.drain())
-        self.network.turn()
+        self.network.advance()
         closed = self.client.close()
-        self.network.turn()
+        self.network.advance()
         self.successResultOf(closed)
         self.failureResultOf(drained, ConnectionClosedError)
         slow.finish_all()
@@ -358,7 +359,7 @@ class DrainTests(DrainTestCase):
         drained: list[Any] = []
         self.subscribed(lambda msg: drained.append(self.watch(self.client.drain())))
         self.peer.publish("a", b"1")
-        self.network.turn()
+        self.network.advance()
         self.successResultOf(drained[0])
 
     def test_limit_that_was_reached(self) -> None:
@@ -367,10 +368,10 @@ class DrainTests(DrainTestCase):
         self.subscribed(slow, max_msgs=2)
         self.peer.publish("a", b"1", b"2")
         drained = self.watch(self.client.drain())
-        self.network.turn()
+        self.network.advance()
         self.assertNoResult(drained)
         slow.finish_all()
-        self.network.turn()
+        self.network.advance()
         self.successResultOf(drained)
         self.assertEqual(slow.begun, [b"1", b"2"])
 
@@ -393,12 +394,12 @@ class DrainTests(DrainTestCase):
                     raise error
 
         done = self.watch(use(None))
-        self.network.turn()
+        self.network.advance()
         self.successResultOf(done)
         self.assertEqual(self.peer.written(), [b"x"])
         self.client, _ = self.connected()
         failed = self.watch(use(RuntimeError("in the block")))
-        self.network.turn()
+        self.network.advance()
         self.failureResultOf(failed, RuntimeError)
         self.assertIs(self.client.status, ClientStatus.CLOSED)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pynats_twisted import errors
 from pynats_twisted.client import ClientStatus
 from pynats_twisted.client.status import ConnectFailed, Disconnected, ServerErrorEvent
+from pynats_twisted.testing.server_frames import PingFrame
 
 from .network import info_line
 from .support import ClientTestCase
@@ -76,10 +77,10 @@ class ClosingTests(ClientTestCase):
             self.tearDown()
 
     def stuck_flush(self, client: object) -> object:
-        self.server.answers_pings = False
+        self.server.answer_pings = False
         flushed = client.flush(timeout=60)  # type: ignore[attr-defined]
-        self.network.turn()
-        self.server.answers_pings = True
+        self.network.advance()
+        self.server.answer_pings = True
         return flushed
 
     def test_in_the_handshake(self) -> None:
@@ -88,13 +89,13 @@ class ClosingTests(ClientTestCase):
             for line in (b"", info_line(**self.server.info)):
                 self.setUp()
                 self.server.greeting = line + b"-ERR '%b'\r\n" % text.encode()
-                self.server.script = lambda peer, command: peer.hang_up()
+                self.server.interceptor = lambda session, frame: self.server.peer.hang_up()
                 client = self.new_client()
                 begun = client.start()
-                self.network.turn()
+                self.network.advance()
                 if not line:
                     self.server.peer.hang_up()
-                    self.network.turn()
+                    self.network.advance()
                 ((_, reason),) = self.failureResultOf(begun, errors.NoServersError).value.reasons
                 self.assertIs(type(reason), kind, text)
                 self.assertEqual(len(self.told(ConnectFailed)), 1)
@@ -119,10 +120,10 @@ class ClosingTests(ClientTestCase):
         client, peer = self.connected()
         self.server.info["max_payload"] = 100
         client.publish("a", b"x" * 200)
-        self.network.turn()
+        self.network.advance()
         peer.error("Maximum Payload Violation")
         peer.cut()
-        self.network.turn()
+        self.network.advance()
         self.assertRaises(errors.MaxPayloadExceededError, client.publish, "a", b"x" * 200)
 
 
@@ -131,7 +132,7 @@ class StayingTests(ClientTestCase):
         """Each is told with its type and logged, and nothing else changes."""
         client, peer = self.connected()
         sub = client.subscribe("free")
-        self.network.turn()
+        self.network.advance()
         for number, (text, kind) in enumerate(STAYING):
             peer.error(text)
             event = self.told(ServerErrorEvent)[-1]
@@ -191,7 +192,7 @@ class BreachTests(ClientTestCase):
             self.setUp()
             client, peer = self.connected()
             sub = client.subscribe("a")
-            self.network.turn()
+            self.network.advance()
             peer.send(garbage + b"MSG a 1 1\r\nx\r\n")
             peer.send(b"MSG a 1 1\r\nx\r\n")
             self.assertEqual([type(event.error) for event in self.told(ServerErrorEvent)], [kind])
@@ -205,7 +206,7 @@ class BreachTests(ClientTestCase):
         """Where reconnecting is not allowed it is the end, with this reason."""
         client, peer = self.connected(allow_reconnect=False)
         peer.send(b"POO\r\n")
-        self.network.turn()
+        self.network.advance()
         self.assertIs(client.status, ClientStatus.CLOSED)
         error = self.assertRaises(errors.ConnectionClosedError, client.publish, "a")
         self.assertIn("POO", str(error))
@@ -214,7 +215,7 @@ class BreachTests(ClientTestCase):
         """A server that breaks the protocol each time is not hammered: the waits grow."""
         self.connected()
         self.network.dials.clear()
-        self.server.script = lambda peer, command: peer.send(b"PONG\r\nPOO\r\n") if command.name == "PING" else None
+        self.server.interceptor = lambda session, frame: session.send(b"PONG\r\nPOO\r\n") if isinstance(frame, PingFrame) else None
         self.server.peer.send(b"POO\r\n")
         self.network.advance(10)
         self.assertLess(len(self.network.dials), 10)

@@ -22,6 +22,7 @@ from pynats_twisted.errors import (
     InvalidSubjectError,
     NoServersError,
 )
+from pynats_twisted.testing.server_frames import PublishFrame
 
 from .network import INFO, info_line
 from .support import ClientTestCase
@@ -41,20 +42,20 @@ class FactoryTests(ClientTestCase):
         factory, _ = self.begun()
         waiting = self.watch(factory.when_connected())
         self.assertIs(factory.client.status, ClientStatus.CONNECTING)
-        self.network.turn()
+        self.network.advance()
         client = self.successResultOf(waiting)
         self.assertIs(client, factory.client)
         self.assertEqual((client.connected_url, client.servers), ("nats://one:4222", ("nats://one:4222",)))
         sub = client.subscribe("a")
         client.publish("b", b"x")
-        self.network.turn()
+        self.network.advance()
         self.server.peer.publish("a", b"1")
         self.assertEqual(self.successResultOf(sub.next()).data, b"1")
         self.assertEqual(self.server.peer.written(), [b"x"])
 
     def test_lame_duck(self) -> None:
         """A move to another server does not make Twisted's connector connect as well; when that one is lost, there is another again."""
-        two = self.network.server("two")
+        two = self.network.server("two:4222")
         factory, _ = self.begun(servers="nats://two", reconnect_stable_after=0.0)
         self.network.advance(1)
         self.server.peer.info(ldm=True)
@@ -68,43 +69,43 @@ class FactoryTests(ClientTestCase):
 
     def test_other_servers(self) -> None:
         """The address joins the servers of the options, as their first; the others are used after it, through the same connector."""
-        self.network.server("two")
+        self.network.server("two:4222")
         factory, connector = self.begun(servers="nats://two")
         self.network.advance(1)
         self.assertEqual(factory.client.servers, ("nats://one:4222", "nats://two:4222"))
         self.server.peer.cut()
-        self.network.turn()
+        self.network.advance()
         self.assertEqual(factory.client.connected_url, "nats://two:4222")
         self.assertEqual((connector.host, connector.state), ("two", "connected"))
         self.assertEqual([type(event) for event in self.events], [Connected, Disconnected, Reconnected])
 
     def test_waits(self) -> None:
         """It waits as the pool says, and goes on trying."""
-        self.server.dial = "refuse"
+        self.network.refuse("one:4222")
         factory, _ = self.begun(reconnect_wait=0.5, retry_on_failed_connect=True)
         self.network.advance(3.4)
         self.assertEqual([when for when, _ in self.network.dials], [0.0, 0.5, 1.5])
-        self.server.dial = "accept"
+        self.network.accept("one:4222")
         self.network.advance(0.1)
         self.assertIs(factory.client.status, ClientStatus.CONNECTED)
 
     def test_gives_up(self) -> None:
         """A first attempt that fails is told, and leaves nothing behind."""
-        self.server.dial = "refuse"
+        self.network.refuse("one:4222")
         factory, _ = self.begun()
         waiting = self.watch(factory.when_connected())
-        self.network.turn()
+        self.network.advance()
         ((url, _),) = self.failureResultOf(waiting, NoServersError).value.reasons
         self.assertEqual(url, "nats://one:4222")
         self.assertEqual(self.network.getDelayedCalls(), [])
 
     def test_closed_while_connecting(self) -> None:
         """Closing the client ends the attempt that is under way."""
-        self.server.dial = "ignore"
+        self.network.black_hole("one:4222")
         factory, connector = self.begun()
-        self.network.turn()
+        self.network.advance()
         closed = factory.client.close()
-        self.network.turn()
+        self.network.advance()
         self.successResultOf(closed)
         self.assertEqual(connector.state, "disconnected")
         self.assertEqual(self.network.getDelayedCalls(), [])
@@ -113,9 +114,9 @@ class FactoryTests(ClientTestCase):
         """Closing the client ends the waiting for the next attempt."""
         factory, _ = self.begun()
         self.network.advance(1)
-        self.server.dial = "refuse"
+        self.network.refuse("one:4222")
         self.server.peer.cut()
-        self.network.turn()
+        self.network.advance()
         factory.client.close()
         self.network.advance(60)
         self.assertEqual(len(self.network.dials), 2)
@@ -176,7 +177,7 @@ class ProtocolTests(ClientTestCase):
 
     def established(self, **options: Any) -> tuple[Recorder, Any]:
         protocol = self.begun(**options)
-        self.network.turn()
+        self.network.advance()
         self.assertIs(self.successResultOf(protocol.when_established()), protocol)
         self.server.peer.take()
         return protocol, self.server.peer
@@ -192,7 +193,7 @@ class ProtocolTests(ClientTestCase):
         protocol.publish("early", b"1")
         waiting = [self.watch(protocol.when_established()) for _ in range(2)]
         self.assertRaises(ConnectionStateError, protocol.subscribe, "a")
-        self.network.turn()
+        self.network.advance()
         for each in waiting:
             self.assertIs(self.successResultOf(each), protocol)
         peer = self.server.peer
@@ -200,13 +201,14 @@ class ProtocolTests(ClientTestCase):
         sid = protocol.subscribe("a", "q")
         protocol.publish("b", b"2", reply="r", headers={"H": "x"})
         pinged = self.watch(protocol.ping())
-        self.network.turn()
+        self.network.advance()
         self.successResultOf(pinged)
-        self.assertEqual(peer.written("HPUB"), [b"2"])
+        (published,) = (frame for frame in peer.take(PublishFrame) if frame.header_block)
+        self.assertEqual((published.payload, published.reply), (b"2", "r"))
         peer.publish("a", b"3", b"4")
         protocol.unsubscribe(sid)
-        self.network.turn()
-        self.assertEqual(peer.subs, {})
+        self.network.advance()
+        self.assertEqual(peer.session.subscriptions, {})
         self.assertEqual((protocol.got, protocol.messages, protocol.bytes_received), ([b"3", b"4"], 2, 2))
         self.assertRaises(InvalidSubjectError, protocol.publish, "a b")
 
@@ -214,7 +216,7 @@ class ProtocolTests(ClientTestCase):
         """A limit ends a subscription by itself."""
         protocol, peer = self.established()
         protocol.unsubscribe(protocol.subscribe("a"), 2)
-        self.network.turn()
+        self.network.advance()
         peer.publish("a", b"1", b"2", b"3")
         self.assertEqual(protocol.got, [b"1", b"2"])
 
@@ -222,7 +224,7 @@ class ProtocolTests(ClientTestCase):
         """What a subclass raises is logged, and costs neither the connection nor the next message."""
         protocol, peer = self.established()
         protocol.subscribe("a")
-        self.network.turn()
+        self.network.advance()
         peer.publish("a", b"bad", b"good")
         peer.error("bad")
         self.assertEqual([str(item) for item in protocol.got], ["b'bad'", "b'good'", "bad"])
@@ -233,18 +235,18 @@ class ProtocolTests(ClientTestCase):
         """Where nobody overrides it, an error is logged."""
         protocol = NatsProtocol(self.network)
         connectProtocol(TCP4ClientEndpoint(self.network, "one", 4222), protocol)
-        self.network.turn()
+        self.network.advance()
         self.server.peer.error("something odd")
         self.assertEqual(len([text for text in self.logged() if "something odd" in text]), 1)
 
     def test_refused(self) -> None:
         """A handshake that fails is told to who waits for it, with the cause."""
-        self.server.refusal = "Authorization Violation"
+        self.server.reject()
         protocol = self.begun()
         first, second = protocol.when_established(), self.watch(protocol.when_established())
         first.cancel()
         self.failureResultOf(first, CancelledError)
-        self.network.turn()
+        self.network.advance()
         error = self.failureResultOf(second, DisconnectedError).value
         self.assertIsInstance(error.__cause__, AuthorizationViolationError)
         self.failureResultOf(protocol.when_established(), DisconnectedError)
@@ -255,18 +257,18 @@ class ProtocolTests(ClientTestCase):
         protocol = self.begun(connect_timeout=2.0)
         waiting = self.watch(protocol.when_established())
         self.network.advance(2)
-        self.network.turn()
+        self.network.advance()
         self.assertIsInstance(self.failureResultOf(waiting, DisconnectedError).value.__cause__, ConnectTimeoutError)
 
     def test_closed(self) -> None:
         """Closing writes what was published; afterwards nothing is taken any more, and who waits is told."""
         protocol, peer = self.established()
-        self.server.answers_pings = False
+        self.server.answer_pings = False
         protocol.publish("a", b"last")
         pinged = self.watch(protocol.ping())
         protocol.close()
         self.assertRaises(ConnectionClosedError, protocol.publish, "a")
-        self.network.turn()
+        self.network.advance()
         self.assertEqual(peer.written(), [b"last"])
         self.failureResultOf(pinged, DisconnectedError)
         self.failureResultOf(protocol.ping(), DisconnectedError)
@@ -279,7 +281,7 @@ class ProtocolTests(ClientTestCase):
         peer.stalled = True
         while not protocol.outbound.pending:
             protocol.publish("a", b"x" * 1000)
-            self.network.turn()
+            self.network.advance()
 
         async def publisher() -> None:
             await protocol.publish("a", b"x" * 1000)
@@ -299,13 +301,13 @@ class ProtocolTests(ClientTestCase):
             protocol.close()
             self.assertTrue(transport.disconnecting)
             protocol.connectionLost(Failure(ConnectionDone()))
-            self.network.turn()
+            self.network.advance()
             self.assertEqual(self.network.getDelayedCalls(), [])
 
     def test_closed_before_it_is_connected(self) -> None:
         """One that is closed while its connection is being made ends it when it is there."""
         protocol = self.begun()
         protocol.close()
-        self.network.turn()
+        self.network.advance()
         self.assertTrue(self.server.peer.wire.aborted)
         self.assertEqual(self.network.getDelayedCalls(), [])

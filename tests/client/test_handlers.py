@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks, succeed
 
 from pynats_twisted.client.status import HandlerError
 from pynats_twisted.errors import ConfigurationError, ConnectionClosedError, DisconnectedError, MessageNotRepliableError
+from pynats_twisted.testing.server_frames import PongFrame, PublishFrame, UnsubscribeFrame
 
 from .support import ClientTestCase, Slow
 
@@ -18,7 +19,7 @@ class HandlerTestCase(ClientTestCase):
         if not self.clients:
             self.connected()
         sub = self.clients[0].subscribe(subject, handler, **options)
-        self.network.turn()
+        self.network.advance()
         return sub, self.server.peer
 
 
@@ -102,16 +103,16 @@ class KindTests(HandlerTestCase):
         _, peer = self.subscribed(lambda msg: got.append(msg.data), "b")
         peer.send(peer.frame("a", b"1") + peer.frame("a", b"2") + b"PING\r\n" + peer.frame("b", b"3"))
         self.assertEqual(got, [b"3"])
-        self.network.turn()
-        self.assertEqual([command.name for command in peer.take()][-1], "PONG")
+        self.network.advance()
+        self.assertEqual(type(peer.take()[-1]), PongFrame)
         slow.finish_all()
 
     def test_respond(self) -> None:
         """A reply goes to the reply subject; where there is none that is an error of the handler."""
         _, peer = self.subscribed(lambda msg: msg.respond(b"re: " + msg.data, headers={"H": "x"}))
         peer.publish("a", b"1", reply="inbox.7")
-        (reply,) = self.network.turn() or peer.take("HPUB")
-        self.assertEqual((reply.subject, reply.payload, reply.headers), (b"inbox.7", b"re: 1", ((b"H", b"x"),)))
+        (reply,) = self.network.advance() or peer.take(PublishFrame)
+        self.assertEqual((reply.subject, reply.payload, reply.header_block), ("inbox.7", b"re: 1", b"NATS/1.0\r\nH: x\r\n\r\n"))
         peer.publish("a", b"2")
         self.assertEqual(len(self.flushLoggedErrors(MessageNotRepliableError)), 1)
 
@@ -236,8 +237,8 @@ class ConcurrencyTests(HandlerTestCase):
         for options, name in wrong:
             error = self.assertRaises(ConfigurationError, client.subscribe, "a", **options)
             self.assertIn(name, str(error))
-        self.network.turn()
-        self.assertEqual((peer.commands, client.subscriptions), ([], ()))
+        self.network.advance()
+        self.assertEqual((peer.frames, client.subscriptions), ([], ()))
 
 
 class ReentrancyTests(HandlerTestCase):
@@ -254,8 +255,8 @@ class ReentrancyTests(HandlerTestCase):
         peer.publish("a", b"1", b"2", b"3")
         self.assertEqual(got, [b"1"])
         self.successResultOf(closed)
-        self.network.turn()
-        self.assertEqual([command.sid for command in peer.take("UNSUB")], [1])
+        self.network.advance()
+        self.assertEqual([frame.sid for frame in peer.take(UnsubscribeFrame)], ["1"])
 
     def test_unsubscribe_in_a_slow_handler(self) -> None:
         """The same with messages that wait; the handler that is running goes on to its end, and then it is closed."""
@@ -302,7 +303,7 @@ class ReentrancyTests(HandlerTestCase):
         got: list[Any] = []
         _, peer = self.subscribed(lambda msg: self.clients[0].subscribe("b", got.append))
         peer.publish("a", b"1")
-        self.network.turn()
+        self.network.advance()
         peer.publish("b", b"2")
         self.assertEqual(len(got), 1)
 
@@ -316,9 +317,9 @@ class ReentrancyTests(HandlerTestCase):
             answers.append(reply.data)
 
         _, peer = self.subscribed(handler)
-        self.server.script = lambda peer, command: peer.answer(command, b"re: " + command.payload) if command.subject == b"svc" else None
+        self.server.respond("svc", lambda frame: b"re: " + frame.payload)
         peer.publish("a", b"1", b"2")
-        self.network.turn()
+        self.network.advance()
         self.assertEqual(answers, [b"re: 1", b"re: 2"])
 
     def test_close_in_a_handler(self) -> None:
@@ -332,7 +333,7 @@ class ReentrancyTests(HandlerTestCase):
         self.subscribed(handler)
         _, peer = self.subscribed(lambda msg: got.append(msg.data), "b")
         peer.send(peer.frame("a", b"1") + peer.frame("b", b"2") + peer.frame("a", b"3"))
-        self.network.turn()
+        self.network.advance()
         self.assertEqual(got, [b"1"])
         self.assertRaises(ConnectionClosedError, self.clients[0].publish, "a")
 
@@ -342,7 +343,7 @@ class ReentrancyTests(HandlerTestCase):
         sub, peer = self.subscribed(slow, max_msgs=3)
         peer.publish("a", b"1", b"2", b"3")
         self.clients[0].close()
-        self.network.turn()
+        self.network.advance()
         slow.finish_all()
         self.assertEqual((slow.begun, sub.pending_msgs), ([b"1"], 0))
         self.assertTrue(sub.closed)
@@ -358,12 +359,12 @@ class ReentrancyTests(HandlerTestCase):
                 peer.cut()
 
         _, peer = self.subscribed(handler)
-        self.server.answers_pings = False
+        self.server.answer_pings = False
         flushed = self.watch(self.clients[0].flush())
-        self.network.turn()
-        self.server.answers_pings = True
+        self.network.advance()
+        self.server.answer_pings = True
         peer.send(peer.frame("a", b"1") + b"PONG\r\n" + peer.frame("a", b"2"))
         self.assertEqual(got, [b"1", b"2"])
         self.failureResultOf(flushed, DisconnectedError)
-        self.network.turn()
+        self.network.advance()
         self.assertTrue(self.clients[0].is_connected)

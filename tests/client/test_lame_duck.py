@@ -7,6 +7,7 @@ from typing import Any
 from pynats_twisted.client import ClientStatus
 from pynats_twisted.client.status import Connected, Disconnected, LameDuck, Reconnected
 from pynats_twisted.errors import NoServersError, RequestTimeoutError
+from pynats_twisted.testing.server_frames import PublishFrame, UnsubscribeFrame
 
 from .network import tcp_endpoint
 from .support import ClientTestCase
@@ -35,7 +36,7 @@ class StayingTests(ClientTestCase):
 
     def test_not_wanted(self) -> None:
         """It stays as well where the option says so, and where reconnecting is not allowed."""
-        self.network.server("two")
+        self.network.server("two:4222")
         for options in ({"leave_on_lame_duck": False}, {"allow_reconnect": False}):
             client, peer = self.connected(BOTH, **options)
             dials = len(self.network.dials)
@@ -44,16 +45,17 @@ class StayingTests(ClientTestCase):
             self.assertEqual(client.connected_url, "nats://one:4222")
             self.assertEqual(len(self.network.dials), dials)
             client.close()
-            self.network.turn()
+            self.network.advance()
 
     def test_others_cannot_be_reached(self) -> None:
         """When no other server takes it, the client stays, and goes on as before."""
-        self.network.server("two").dial = "refuse"
-        self.network.server("three").refusal = "Authorization Violation"
+        self.network.server("two:4222")
+        self.network.refuse("two:4222")
+        self.network.server("three:4222").reject(times=100)
         client, peer = self.connected([*BOTH, "nats://three"])
         got: list[bytes] = []
         client.subscribe("a", lambda msg: got.append(msg.data))
-        self.network.turn()
+        self.network.advance()
         peer.info(ldm=True)
         self.network.advance(10)
         self.assertEqual([host for _, host in self.network.dials], ["one:4222", "two:4222", "three:4222"])
@@ -61,7 +63,7 @@ class StayingTests(ClientTestCase):
         peer.publish("a", b"1")
         client.publish("b", b"2")
         self.watch(client.flush())
-        self.network.turn()
+        self.network.advance()
         self.assertEqual((got, peer.written()), ([b"1"], [b"2"]))
 
     def test_others_cannot_even_be_tried(self) -> None:
@@ -81,17 +83,17 @@ class StayingTests(ClientTestCase):
 class MovingTests(ClientTestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.other = self.network.server("two")
+        self.other = self.network.server("two:4222")
         self.client, self.peer = self.connected(BOTH)
         self.got: list[bytes] = []
         self.sub = self.client.subscribe("a", lambda msg: self.got.append(msg.data))
-        self.network.turn()
+        self.network.advance()
         self.peer.take()
 
     def begin(self) -> Any:
         """The server goes into it; the other server's end of the connection that is made then."""
         self.peer.info(ldm=True)
-        self.network.turn()
+        self.network.advance()
         return self.other.peer
 
     def finish(self) -> None:
@@ -103,16 +105,16 @@ class MovingTests(ClientTestCase):
     def test_moves(self) -> None:
         """It subscribes on the other server first, leaves then, and goes on there; listeners hear of both."""
         new = self.begin()
-        self.assertEqual(new.written("SUB"), [b"a"])
+        self.assertEqual(new.subscribed(), ["a"])
         self.assertFalse(self.peer.wire.ended)
-        self.assertEqual(self.peer.take("UNSUB"), [])
+        self.assertEqual(self.peer.take(UnsubscribeFrame), [])
         self.finish()
         self.assertEqual([type(event) for event in self.events], [Connected, LameDuck, Disconnected, Reconnected])
         self.assertEqual(self.told(Reconnected), [Reconnected("nats://two:4222")])
         self.assertEqual(self.client.stats.reconnects, 1)
         new.publish("a", b"there")
         self.client.publish("b", b"x")
-        self.network.turn()
+        self.network.advance()
         self.assertEqual((self.got, new.written()), ([b"there"], [b"x"]))
         self.assertEqual(len(self.network.dials), 2)
 
@@ -145,8 +147,8 @@ class MovingTests(ClientTestCase):
     def test_requests(self) -> None:
         """Requests in flight get their replies, by either server."""
         first, second = self.watch(self.client.request("svc")), self.watch(self.client.request("svc"))
-        self.network.turn()
-        asked = self.peer.take("PUB")
+        self.network.advance()
+        asked = self.peer.take(PublishFrame)
         new = self.begin()
         self.peer.answer(asked[0], b"old")
         self.assertEqual(self.successResultOf(first).data, b"old")
@@ -163,29 +165,29 @@ class MovingTests(ClientTestCase):
         gone.unsubscribe()
         limited.unsubscribe(2)
         self.finish()
-        self.assertEqual(sorted(command.subject for command in new.subs.values()), [b"a", b"added", b"limited"])
-        limits = {command.sid: command.limit for command in new.commands if command.name == "UNSUB"}
-        self.assertEqual(limits[limited.sid], 2)
+        self.assertEqual(sorted(sub.subject for sub in new.session.subscriptions.values()), ["a", "added", "limited"])
+        limits = {frame.sid: frame.limit for frame in new.frames if isinstance(frame, UnsubscribeFrame)}
+        self.assertEqual(limits[str(limited.sid)], 2)
         new.publish("added", b"1")
         self.assertEqual(self.got, [b"1"])
         confirmed = self.watch(added.confirmed())
-        self.network.turn()
+        self.network.advance()
         self.successResultOf(confirmed)
 
     def test_changes_at_the_last_moment(self) -> None:
         """The same between the old server's last PING and its answer."""
         gone = self.client.subscribe("gone")
         new = self.begin()
-        self.server.answers_pings = False
+        self.server.answer_pings = False
         self.network.advance(0.6)
-        self.assertIn("UNSUB", [command.name for command in self.peer.commands])
+        self.assertIn(UnsubscribeFrame, self.peer.kinds())
         added = self.client.subscribe("added")
         gone.unsubscribe()
         drained = self.watch(self.client.subscribe("drained").drain())
         confirmed = self.watch(added.confirmed())
         self.peer.send(b"PONG\r\n")
         self.finish()
-        self.assertEqual(sorted(command.subject for command in new.subs.values()), [b"a", b"added"])
+        self.assertEqual(sorted(sub.subject for sub in new.session.subscriptions.values()), ["a", "added"])
         self.successResultOf(confirmed)
         self.successResultOf(drained)
 
@@ -202,21 +204,21 @@ class MovingTests(ClientTestCase):
 
     def test_next_server_fails(self) -> None:
         """A server that does not complete the handshake is passed over."""
-        third = self.network.server("three")
+        third = self.network.server("three:4222")
         self.client.core.pool.replace([*BOTH, "nats://three"])
         self.other.greeting = b""
         self.peer.info(ldm=True)
         self.network.advance(5)
         self.network.advance(2)
         self.assertEqual(self.client.connected_url, "nats://three:4222")
-        self.assertEqual(third.peer.written("SUB"), [b"a"])
+        self.assertEqual(third.peer.subscribed(), ["a"])
         self.assertTrue(self.other.peer.wire.ended)
 
     def test_nothing_is_gathered_while_dialling(self) -> None:
         """Until the other server has the subscriptions, what is delivered is not kept: an attempt may take seconds."""
         self.other.greeting = b""
         self.peer.info(ldm=True)
-        self.network.turn()
+        self.network.advance()
         self.peer.publish("a", *[b"x"] * 100)
         self.assertIsNone(self.client.core.recorded)
         self.network.advance(5)
@@ -235,7 +237,7 @@ class MovingTests(ClientTestCase):
         self.client.publish("b", b"y")
         self.assertEqual(self.got, [])
         self.peer.hang_up()
-        self.network.turn()
+        self.network.advance()
         self.assertEqual((self.got, new.written()), ([b"1", b"2"], [b"y"]))
         self.assertEqual([event.unconfirmed for event in self.told(Disconnected)], [1])
         self.assertEqual(len(self.network.dials), 2)
@@ -263,18 +265,18 @@ class MovingTests(ClientTestCase):
             if seconds is not None:
                 self.network.advance(seconds)
             closed = self.client.close()
-            self.network.turn()
+            self.network.advance()
             self.successResultOf(closed)
             self.assertEqual(self.network.getDelayedCalls(), [])
             self.tearDown()
 
     def test_closed_while_dialling(self) -> None:
         """The same while the other server does not answer the dial."""
-        self.other.dial = "ignore"
+        self.network.black_hole("two:4222")
         self.peer.info(ldm=True)
         self.network.advance(1)
         closed = self.client.close()
-        self.network.turn()
+        self.network.advance()
         self.successResultOf(closed)
         self.assertEqual(self.network.getDelayedCalls(), [])
 
@@ -304,7 +306,7 @@ class MovingTests(ClientTestCase):
             self.network.advance(5)
             peers = [peer for server in self.network.servers.values() for peer in server.peers if not peer.wire.ended]
             self.assertEqual(len(peers), 1, seconds)
-            self.assertEqual(peers[0].subs[self.sub.sid].subject, b"a")
+            self.assertEqual(peers[0].session.subscriptions[str(self.sub.sid)].subject, "a")
             self.assertIs(self.client.status, ClientStatus.CONNECTED)
             self.tearDown()
 
@@ -319,16 +321,18 @@ class MovingTests(ClientTestCase):
         """After a move a loss is dealt with as ever, with the waits and the giving up of the pool."""
         self.begin()
         self.finish()
-        self.server.dial = self.other.dial = "refuse"
+        self.network.refuse("one:4222")
+        self.network.refuse("two:4222")
         self.other.peer.cut()
         self.network.advance(0.5)
         self.assertIs(self.client.status, ClientStatus.RECONNECTING)
-        self.other.dial = "accept"
+        self.network.accept("two:4222")
         self.network.advance(5)
         self.assertEqual(self.client.connected_url, "nats://two:4222")
-        self.assertEqual(self.other.peer.written("SUB"), [b"a"])
-        self.server.refusal = self.other.refusal = "Authorization Violation"
-        self.server.dial = "accept"
+        self.assertEqual(self.other.peer.subscribed(), ["a"])
+        self.server.reject(times=100)
+        self.other.reject(times=100)
+        self.network.accept("one:4222")
         self.other.peer.cut()
         closed = self.watch(self.client.when_closed())
         self.network.advance(30)

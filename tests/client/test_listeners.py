@@ -34,7 +34,7 @@ class ListenerTests(ClientTestCase):
         client.start()
         self.network.advance(1)
         self.server.peer.cut()
-        self.network.turn()
+        self.network.advance()
         self.assertEqual([type(event) for event in told], [Connected, Disconnected, Reconnected])
         self.assertEqual(self.events, told)
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 3)
@@ -53,7 +53,7 @@ class ListenerTests(ClientTestCase):
         client.add_listener(once)
         peer.error("one")
         peer.error("two")
-        self.network.turn()
+        self.network.advance()
         self.assertEqual(len(told), 1)
         client.remove_listener(once)
 
@@ -65,7 +65,7 @@ class ListenerTests(ClientTestCase):
         peer.error("one")
         self.assertEqual(len(self.told(ServerErrorEvent)), 1)
         peer.error("two")
-        self.network.turn()
+        self.network.advance()
         self.assertEqual([event.error.text for event in told], ["two"])
 
     def test_calls_in_a_listener(self) -> None:
@@ -81,11 +81,11 @@ class ListenerTests(ClientTestCase):
 
         client.add_listener(on_event)
         peer.cut()
-        self.network.turn()
+        self.network.advance()
         again = self.server.peer
         self.assertIn(b"again", again.written())
-        self.assertIn(b"new", again.written("SUB"))
-        again.answer(again.commands[-1], b"ok")
+        self.assertIn("new", again.subscribed())
+        again.answer(again.frames[-1], b"ok")
         self.successResultOf(replies[0])
 
     def test_closing_in_a_listener(self) -> None:
@@ -94,14 +94,14 @@ class ListenerTests(ClientTestCase):
             self.setUp()
             client = self.new_client(retry_on_failed_connect=True)
             client.add_listener(lambda event, client=client, kind=kind: client.close() if isinstance(event, kind) else None)
-            self.server.dial = "refuse"
+            self.network.refuse("one:4222")
             client.start()
-            self.network.turn()
-            self.server.dial = "accept"
+            self.network.advance()
+            self.network.accept("one:4222")
             self.network.advance(2)
             if self.server.peers and not self.server.peer.wire.ended:
                 self.server.peer.error("something")
-                self.network.turn()
+                self.network.advance()
                 self.server.peer.cut()
             self.network.advance(10)
             self.assertIs(client.status, ClientStatus.CLOSED, kind)
@@ -113,7 +113,7 @@ class ListenerTests(ClientTestCase):
         """When ``close()`` fires, every listener has heard of it."""
         client, _ = self.connected()
         heard = client.close().addCallback(lambda _: [type(event) for event in self.events])
-        self.network.turn()
+        self.network.advance()
         self.assertEqual(self.successResultOf(heard), [Connected, Disconnected, Closed])
 
     def test_bounded(self) -> None:
@@ -124,7 +124,7 @@ class ListenerTests(ClientTestCase):
             peer.send(b"-ERR 'x'\r\n" * 4000)
         peer.cut()
         self.assertEqual(self.events, [])
-        self.network.turn()
+        self.network.advance()
         self.assertEqual((len(self.told(ServerErrorEvent)), client.stats.dropped_events), (10_000, 2000))
         self.assertEqual([type(event) for event in self.events[10_000:]], [Disconnected, Reconnected])
 
@@ -132,8 +132,8 @@ class ListenerTests(ClientTestCase):
         """Events name servers without their credentials."""
         client, peer = self.connected("nats://user:secret@one")
         peer.cut()
-        self.network.turn()
-        self.server.dial = "refuse"
+        self.network.advance()
+        self.network.refuse("one:4222")
         self.server.peer.cut()
         self.network.advance(1)
         self.assertNotIn("secret", repr(self.events) + repr(client) + "".join(self.logged()))

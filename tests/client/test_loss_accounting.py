@@ -53,27 +53,24 @@ class LossTests(ClientTestCase):
                     taken.append(number)
                     current.append(number)
             elif step == "turn":
-                self.network.turn()
+                self.network.advance()
             elif step == "flush":
                 flushed.append((list(current), client.flush().addErrback(lambda failure: "failed")))
             elif step == "stall":
                 peer.stalled = value
-                peer.wire.pump_soon()
             elif step == "cut" and not peer.wire.ended:
-                peer.received(b"".join(peer.wire._out)[:value])
-                peer.cut()
+                peer.cut(arriving=value)
                 current.clear()
             elif step == "reach":
-                self.server.dial = "accept" if value else "refuse"
+                (self.network.accept if value else self.network.refuse)("one:4222")
             elif step == "force":
                 client.force_reconnect()
                 current.clear()
             elif step == "advance":
                 self.network.advance(value)
-        self.server.dial = "accept"
+        self.network.accept("one:4222")
         self.network.advance(30)
         self.server.peer.stalled = False
-        self.server.peer.wire.pump_soon()
         self.network.advance(30)
         arrived = [int(payload.split(b" ")[0]) for peer in self.server.peers for payload in peer.written()]
         self.assertEqual(arrived, sorted(set(arrived)))

@@ -16,6 +16,7 @@ from pynats_twisted.errors import (
     MaxPayloadExceededError,
     OutboundBufferFullError,
 )
+from pynats_twisted.testing.server_frames import ConnectFrame, PingFrame, PublishFrame, SubscribeFrame
 
 from .support import ClientTestCase
 
@@ -38,7 +39,7 @@ class WriteTests(ClientTestCase):
         client.subscribe("s")
         client.publish("a", b"2", reply="r", headers={"H": ["x", "y"]})
         self.assertEqual(writes, [])
-        self.network.turn()
+        self.network.advance()
         self.assertEqual(
             writes,
             [b"PUB a 1\r\n1\r\nSUB s 1\r\nHPUB a r 24 25\r\nNATS/1.0\r\nH: x\r\nH: y\r\n\r\n2\r\n"],
@@ -48,7 +49,7 @@ class WriteTests(ClientTestCase):
         """What handlers publish while a read is handled is written as one, at once, behind the PONG."""
         client, peer = self.connected()
         client.subscribe("a", lambda msg: client.publish("b", msg.data))
-        self.network.turn()
+        self.network.advance()
         writes = self.writes(peer)
         peer.send(peer.frame("a", b"1") + b"PING\r\n" + peer.frame("a", b"2"))
         self.assertEqual(writes, [b"PONG\r\n", b"PUB b 1\r\n1\r\nPUB b 1\r\n2\r\n"])
@@ -68,7 +69,7 @@ class WriteTests(ClientTestCase):
         client.publish("a", changing)
         client.publish("a", memoryview(changing)[:2])
         changing[:] = b"behind"
-        self.network.turn()
+        self.network.advance()
         self.assertEqual(peer.written(), [b"before", b"be"])
 
     def test_bad_values(self) -> None:
@@ -82,8 +83,8 @@ class WriteTests(ClientTestCase):
             self.assertRaises(InvalidHeaderError, client.publish, "a", b"", headers=headers)
         for payload in ("text", 5, None):
             self.assertRaises(InvalidArgumentError, client.publish, "a", payload)
-        self.network.turn()
-        self.assertEqual(peer.commands, [])
+        self.network.advance()
+        self.assertEqual(peer.frames, [])
         self.assertEqual((client.pending_bytes, client.stats.out_msgs), (0, 0))
 
     def test_max_payload(self) -> None:
@@ -98,8 +99,9 @@ class WriteTests(ClientTestCase):
         self.assertEqual((error.size, error.limit), (101, 100))
         peer.info(max_payload=50)
         self.assertRaises(MaxPayloadExceededError, client.publish, "a", b"x" * 51)
-        self.network.turn()
-        self.assertEqual([len(payload) for payload in (*peer.written("PUB"), *peer.written("HPUB"))], [100, 100 - block])
+        self.network.advance()
+        sizes = [(len(frame.header_block), len(frame.payload)) for frame in peer.take(PublishFrame)]
+        self.assertEqual(sizes, [(0, 100), (block, 100 - block)])
 
     def test_no_headers(self) -> None:
         """A server without headers gets none."""
@@ -115,8 +117,8 @@ class BackPressureTests(ClientTestCase):
         peer.stalled = True
         while not client.pending_bytes:
             client.publish("a", b"x" * 1000)
-            self.network.turn()
-        peer.commands.clear()
+            self.network.advance()
+        peer.frames.clear()
         return client, peer
 
     def test_awaiting(self) -> None:
@@ -134,10 +136,9 @@ class BackPressureTests(ClientTestCase):
         self.assertNoResult(done)
         self.assertLess(len(waiting), 25)
         peer.stalled = False
-        peer.wire.pump_soon()
-        self.network.turn()
+        self.network.advance()
         self.assertEqual(self.successResultOf(done), 100)
-        self.network.turn()
+        self.network.advance()
         self.assertEqual([payload[:1] for payload in peer.written()].count(b"y"), 100)
 
     def test_order_under_pressure(self) -> None:
@@ -146,8 +147,7 @@ class BackPressureTests(ClientTestCase):
         for number in range(1500):
             client.publish("a", b"%d " % number + b"x" * 1000)
         peer.stalled = False
-        peer.wire.pump_soon()
-        self.network.turn()
+        self.network.advance()
         numbers = [int(payload.split(b" ")[0]) for payload in peer.written() if b" " in payload]
         self.assertEqual(numbers, list(range(1500)))
 
@@ -162,12 +162,11 @@ class BackPressureTests(ClientTestCase):
         self.assertEqual((error.pending, error.limit, client.pending_bytes), (full, 20_000, full))
         accepted = client.stats.out_msgs
         peer.stalled = False
-        peer.wire.pump_soon()
-        self.network.turn()
+        self.network.advance()
         client.publish("a", b"y" * 1000)
-        self.network.turn()
+        self.network.advance()
         self.assertEqual(client.stats.out_msgs, accepted + 1)
-        self.assertEqual(len(peer.commands), accepted + 1)
+        self.assertEqual(len(peer.frames), accepted + 1)
 
     def test_cancelled_waiting(self) -> None:
         """One who waits for room may give up; the publish stays, and the others get their turn."""
@@ -179,8 +178,7 @@ class BackPressureTests(ClientTestCase):
         third.cancel()
         self.failureResultOf(third, CancelledError)
         peer.stalled = False
-        peer.wire.pump_soon()
-        self.network.turn()
+        self.network.advance()
         self.assertEqual(peer.written().count(b"y" * 1000), 3)
 
     def test_closing_under_pressure(self) -> None:
@@ -192,8 +190,7 @@ class BackPressureTests(ClientTestCase):
         self.network.advance(0.5)
         self.assertNoResult(closed)
         peer.stalled = False
-        peer.wire.pump_soon()
-        self.network.turn()
+        self.network.advance()
         self.successResultOf(closed)
         self.assertEqual(peer.written().count(b"y" * 1000), 1000)
         self.assertEqual(self.told(Closed), [Closed(None, 0)])
@@ -202,22 +199,25 @@ class BackPressureTests(ClientTestCase):
         """PONGs do not wait behind what was published."""
         client, peer = self.stalled(high_water_bytes=2000)
         client.publish("a", b"y" * 100_000)
+        writes: list[bytes] = []
+        peer.wire.write = writes.append
         peer.send(b"PING\r\n")
-        self.assertEqual(peer.wire._out[-1], b"PONG\r\n")
+        self.assertEqual(writes, [b"PONG\r\n"])
+        del peer.wire.write
 
 
 class ReconnectBufferTests(ClientTestCase):
     def cut_off(self, **options: Any) -> Any:
         """A client whose server is gone."""
         client, peer = self.connected(**options)
-        self.server.dial = "refuse"
+        self.network.refuse("one:4222")
         peer.cut()
-        self.network.turn()
+        self.network.advance()
         return client
 
     def back(self) -> Any:
         """The server's end of the next connection."""
-        self.server.dial = "accept"
+        self.network.accept("one:4222")
         self.network.advance(1)
         return self.server.peer
 
@@ -228,7 +228,7 @@ class ReconnectBufferTests(ClientTestCase):
         for number in range(100):
             client.publish("a", b"%d" % number)
         peer = self.back()
-        self.assertEqual([command.name for command in peer.commands], ["CONNECT", "PING", "SUB"] + ["PUB"] * 100)
+        self.assertEqual(peer.kinds(), [ConnectFrame, PingFrame, SubscribeFrame] + [PublishFrame] * 100)
         self.assertEqual(peer.written(), [b"%d" % number for number in range(100)])
 
     def test_bound(self) -> None:
@@ -246,7 +246,7 @@ class ReconnectBufferTests(ClientTestCase):
         self.assertRaises(OutboundBufferFullError, client.publish, "a")
         peer = self.back()
         client.publish("a", b"x")
-        self.network.turn()
+        self.network.advance()
         self.assertEqual(peer.written(), [b"x"])
 
     def test_awaiting(self) -> None:
@@ -269,34 +269,32 @@ class ReconnectBufferTests(ClientTestCase):
         waiting = self.watch(publisher())
         client.publish("a", b"nobody waits for this one")
         client.close()
-        self.network.turn()
+        self.network.advance()
         self.failureResultOf(waiting, ConnectionClosedError)
 
     def test_not_handed_over(self) -> None:
         """What was not handed to the lost connection goes to the next one, whole and once; what was is not repeated."""
         client, peer = self.connected()
         client.publish("a", b"handed over")
-        self.network.turn()
+        self.network.advance()
         client.publish("a", b"waiting")
         client.subscribe("s")
         self.watch(client.flush()).addErrback(lambda failure: None)
         peer.cut()
-        self.network.turn()
+        self.network.advance()
         self.assertEqual(self.server.peer.written(), [b"waiting"])
-        self.assertEqual(self.server.peer.written("SUB"), [b"s"])
+        self.assertEqual(self.server.peer.subscribed(), ["s"])
 
     def test_cut_in_the_replay(self) -> None:
         """A second loss while the buffer is being sent: whole frames only, none twice, and the rest with the third connection."""
         client = self.cut_off(max_pending_bytes=8 * 1024 * 1024)
         for number in range(3000):
             client.publish("a", b"%d " % number + b"x" * 1000)
-        self.server.script = lambda peer, command: setattr(peer, "stalled", command.name == "PING")
+        self.server.interceptor = lambda session, frame: setattr(self.server.peer, "stalled", isinstance(frame, PingFrame))
         second = self.back()
         self.assertEqual(second.written(), [])
-        second.stalled = False
-        second.received(b"".join(second.wire._out))
-        self.server.script = None
-        second.cut()
+        second.cut(arriving=second.wire.unsent)
+        self.server.interceptor = None
         third = self.back()
         first_part = [int(payload.split(b" ")[0]) for payload in second.written()]
         rest = [int(payload.split(b" ")[0]) for payload in third.written()]
@@ -328,7 +326,7 @@ class ReconnectBufferTests(ClientTestCase):
         client.publish("b", b"2", reply="r")
         self.server.info["headers"] = False
         peer = self.back()
-        self.assertEqual([(command.name, command.subject) for command in peer.commands[2:]], [("PUB", b"b")])
+        self.assertEqual([(frame.subject, frame.header_block) for frame in peer.frames[2:]], [("b", b"")])
         self.assertIsInstance(self.told(PublishDropped)[0].error, HeadersNotSupportedError)
 
     def test_closed_while_disconnected(self) -> None:

@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred
 
 from pynats_twisted.client.status import SlowConsumer
 from pynats_twisted.errors import SlowConsumerError
+from pynats_twisted.testing.server_frames import UnsubscribeFrame
 
 from .support import ClientTestCase
 
@@ -20,7 +21,7 @@ class OverflowTestCase(ClientTestCase):
     def subscribed(self, overflow: str, subject: str = "a", **options: Any) -> Any:
         """A subscription that the server has."""
         sub = self.client.subscribe(subject, overflow=overflow, **options)
-        self.network.turn()
+        self.network.advance()
         return sub
 
     def numbered(self, first: int, last: int, subject: str = "a") -> None:
@@ -36,7 +37,7 @@ class DropTests(OverflowTestCase):
     def test_drop_new(self) -> None:
         """By default the newest are dropped and counted; it is told once, with the number so far."""
         sub = self.client.subscribe("a", pending_msgs=10)
-        self.network.turn()
+        self.network.advance()
         self.numbered(1, 99)
         self.assertEqual((sub.pending_msgs, sub.dropped, self.client.stats.dropped_msgs), (10, 89, 89))
         self.assertEqual(self.told(SlowConsumer), [SlowConsumer(sub, 1)])
@@ -126,14 +127,14 @@ class DropTests(OverflowTestCase):
         other = self.subscribed("drop-new", "b")
         self.peer.send(b"".join(self.peer.frame(subject, b"1") for subject in "aabab"))
         self.client.publish("c", b"x")
-        self.network.turn()
+        self.network.advance()
         self.assertEqual((other.pending_msgs, self.peer.written()), (2, [b"x"]))
 
     def test_defaults(self) -> None:
         """The client's options are the bounds of those that have none of their own."""
         client, peer = self.connected(pending_msgs=2, pending_bytes=1000)
         sub, wide = client.subscribe("a"), client.subscribe("b", pending_msgs=3)
-        self.network.turn()
+        self.network.advance()
         peer.publish("a", b"1", b"2", b"3")
         peer.publish("b", b"1", b"2", b"3")
         self.assertEqual((sub.pending_msgs, wide.pending_msgs), (2, 3))
@@ -144,8 +145,8 @@ class ErrorTests(OverflowTestCase):
         """With ``error`` it ends there; what waits can be taken, and then the error is raised."""
         sub = self.subscribed("error", pending_msgs=3)
         self.numbered(1, 9)
-        self.network.turn()
-        self.assertEqual([command.sid for command in self.peer.take("UNSUB")], [sub.sid])
+        self.network.advance()
+        self.assertEqual([frame.sid for frame in self.peer.take(UnsubscribeFrame)], [str(sub.sid)])
         self.assertEqual((sub.dropped, self.client.subscriptions), (1, ()))
         self.assertEqual(self.told(SlowConsumer), [SlowConsumer(sub, 1)])
         self.assertEqual(self.take(sub), [1, 2, 3])
@@ -185,7 +186,7 @@ class PauseTests(OverflowTestCase):
         self.assertFalse(self.peer.wire.reading)
         self.assertEqual(self.take(sub, 1), [10])
         self.assertTrue(self.peer.wire.reading)
-        self.network.turn()
+        self.network.advance()
         self.assertEqual(self.take(sub), list(range(11, 21)))
         self.assertEqual((sub.dropped, self.told(SlowConsumer)), (0, []))
 
@@ -226,7 +227,7 @@ class PauseTests(OverflowTestCase):
         self.assertFalse(self.peer.wire.reading)
         second.unsubscribe()
         self.assertTrue(self.peer.wire.reading)
-        self.network.turn()
+        self.network.advance()
 
     def test_lost_while_pausing(self) -> None:
         """The next connection is read, and may be paused for."""
@@ -245,7 +246,7 @@ class PauseTests(OverflowTestCase):
         self.subscribed("pause", pending_msgs=1)
         self.numbered(1, 3)
         closed = self.client.close()
-        self.network.turn()
+        self.network.advance()
         self.successResultOf(closed)
 
     def test_larger_than_the_bound(self) -> None:
@@ -255,7 +256,7 @@ class PauseTests(OverflowTestCase):
         self.assertFalse(self.peer.wire.reading)
         self.assertEqual(len(self.successResultOf(sub.next()).data), 100)
         self.assertTrue(self.peer.wire.reading)
-        self.network.turn()
+        self.network.advance()
 
     def test_slow_handler(self) -> None:
         """It works for what waits for a handler, and several at once."""
@@ -273,5 +274,5 @@ class PauseTests(OverflowTestCase):
         self.assertFalse(self.peer.wire.reading)
         for _ in range(12):
             running.pop(0).callback(None)
-            self.network.turn()
+            self.network.advance()
         self.assertEqual((got, sub.dropped, self.peer.wire.reading), (list(range(1, 13)), 0, True))

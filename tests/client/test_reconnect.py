@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from pynats_twisted.client import ClientStatus
@@ -18,6 +17,7 @@ from pynats_twisted.errors import (
     ConnectionClosedError,
     MalformedLineError,
 )
+from pynats_twisted.testing.server_frames import ConnectFrame, PublishFrame, SubscribeFrame, UnsubscribeFrame
 
 from .support import ClientTestCase
 
@@ -30,15 +30,15 @@ class RenewalTests(ClientTestCase):
         client, peer = self.connected()
         got: list[bytes] = []
         client.subscribe("a", lambda msg: got.append(msg.data), "group")
-        self.network.turn()
+        self.network.advance()
         peer.publish("a", b"1")
         peer.cut()
-        self.network.turn()
+        self.network.advance()
         self.assertIs(client.status, ClientStatus.CONNECTED)
         again = self.server.peer
         self.assertIsNot(again, peer)
-        (sub,) = again.take("SUB")
-        self.assertEqual((sub.subject, sub.queue, sub.sid), (b"a", b"group", 1))
+        (sub,) = again.take(SubscribeFrame)
+        self.assertEqual((sub.subject, sub.queue, sub.sid), ("a", "group", "1"))
         again.publish("a", b"2")
         self.assertEqual(got, [b"1", b"2"])
 
@@ -46,18 +46,18 @@ class RenewalTests(ClientTestCase):
         """What was subscribed and unsubscribed without a connection is what the next server hears, and nothing else."""
         client, peer = self.connected()
         gone, kept = client.subscribe("gone"), client.subscribe("kept")
-        self.network.turn()
-        self.server.dial = "refuse"
+        self.network.advance()
+        self.network.refuse("one:4222")
         peer.cut()
-        self.network.turn()
+        self.network.advance()
         self.assertIs(client.status, ClientStatus.RECONNECTING)
         gone.unsubscribe()
         client.subscribe("new")
         client.subscribe("brief").unsubscribe()
-        self.server.dial = "accept"
+        self.network.accept("one:4222")
         self.network.advance(1)
-        self.assertEqual(self.server.peer.written("SUB"), [b"kept", b"new"])
-        self.assertEqual(self.server.peer.take("UNSUB"), [])
+        self.assertEqual(self.server.peer.subscribed(), ["kept", "new"])
+        self.assertEqual(self.server.peer.take(UnsubscribeFrame), [])
         self.assertFalse(kept.closed)
 
     def test_rest_of_a_limit(self) -> None:
@@ -65,12 +65,12 @@ class RenewalTests(ClientTestCase):
         client, peer = self.connected()
         got: list[Any] = []
         sub = client.subscribe("a", got.append, max_msgs=20)
-        self.network.turn()
+        self.network.advance()
         peer.publish("a", *[b"x"] * 12)
         peer.cut()
-        self.network.turn()
+        self.network.advance()
         again = self.server.peer
-        self.assertEqual([command.limit for command in again.commands if command.name == "UNSUB"], [8])
+        self.assertEqual([frame.limit for frame in again.frames if isinstance(frame, UnsubscribeFrame)], [8])
         again.publish("a", *[b"x"] * 10)
         self.assertEqual(len(got), 20)
         self.assertTrue(sub.closed)
@@ -79,16 +79,16 @@ class RenewalTests(ClientTestCase):
         """A limit that is set without a connection, and was reached already, ends the subscription."""
         client, peer = self.connected()
         sub, other = client.subscribe("a"), client.subscribe("b")
-        self.network.turn()
+        self.network.advance()
         peer.publish("a", b"1", b"2")
-        self.server.dial = "refuse"
+        self.network.refuse("one:4222")
         peer.cut()
         sub.unsubscribe(2)
         other.unsubscribe(5)
-        self.server.dial = "accept"
+        self.network.accept("one:4222")
         self.network.advance(1)
-        self.assertEqual(self.server.peer.written("SUB"), [b"b"])
-        self.assertEqual([command.limit for command in self.server.peer.take("UNSUB")], [5])
+        self.assertEqual(self.server.peer.subscribed(), ["b"])
+        self.assertEqual([frame.limit for frame in self.server.peer.take(UnsubscribeFrame)], [5])
         self.assertEqual([self.successResultOf(sub.next()).data for _ in range(2)], [b"1", b"2"])
         self.assertTrue(sub.closed)
 
@@ -96,22 +96,22 @@ class RenewalTests(ClientTestCase):
         """The inbox of requests is subscribed once for each connection."""
         client, peer = self.connected()
         waiting = self.watch(client.request("a"))
-        self.network.turn()
+        self.network.advance()
         peer.cut()
-        self.network.turn()
+        self.network.advance()
         again = self.server.peer
-        self.assertEqual(len(again.take("SUB")), 1)
-        again.publish(peer.take("PUB")[0].reply.decode(), b"late but right")
+        self.assertEqual(len(again.take(SubscribeFrame)), 1)
+        again.publish(peer.take(PublishFrame)[0].reply, b"late but right")
         self.assertEqual(self.successResultOf(waiting).data, b"late but right")
 
     def test_cut_in_a_message(self) -> None:
         """Half a message is forgotten with its connection, and the next one is whole."""
         client, peer = self.connected()
         sub = client.subscribe("a")
-        self.network.turn()
+        self.network.advance()
         peer.send(peer.frame("a", b"half of it")[:-5])
         peer.cut()
-        self.network.turn()
+        self.network.advance()
         self.server.peer.publish("a", b"whole")
         self.assertEqual(self.successResultOf(sub.next()).data, b"whole")
         self.assertEqual(sub.pending_msgs, 0)
@@ -120,9 +120,9 @@ class RenewalTests(ClientTestCase):
         """A server that breaks the protocol is left and connected to again; what came before the garbage is delivered."""
         client, peer = self.connected()
         sub = client.subscribe("a")
-        self.network.turn()
+        self.network.advance()
         peer.send(peer.frame("a", b"good") + b"MSG a x 1\r\n" + peer.frame("a", b"bad"))
-        self.network.turn()
+        self.network.advance()
         self.assertTrue(peer.wire.aborted)
         self.assertIs(client.status, ClientStatus.CONNECTED)
         self.assertEqual(self.successResultOf(sub.next()).data, b"good")
@@ -134,18 +134,18 @@ class RenewalTests(ClientTestCase):
         tokens = iter(["first", "second"])
         self.connected(token=lambda: next(tokens))
         self.server.peer.cut()
-        self.network.turn()
-        self.assertEqual(json.loads(self.server.peer.take("CONNECT")[0].text)["auth_token"], "second")
+        self.network.advance()
+        self.assertEqual(self.server.peer.take(ConnectFrame)[0].options["auth_token"], "second")
 
     def test_statistics(self) -> None:
         """The counters go on over connections."""
         client, peer = self.connected()
         client.subscribe("a", lambda msg: None)
-        self.network.turn()
+        self.network.advance()
         peer.publish("a", b"12", b"345")
         client.publish("b", b"x")
         peer.cut()
-        self.network.turn()
+        self.network.advance()
         self.server.peer.publish("a", b"6")
         stats = client.stats
         self.assertEqual((stats.in_msgs, stats.in_bytes, stats.out_msgs, stats.reconnects), (3, 6, 1, 1))
@@ -153,18 +153,18 @@ class RenewalTests(ClientTestCase):
 
     def test_next_in_the_order(self) -> None:
         """After a loss the next server is tried at once; the lost one is the last in the order."""
-        self.network.server("two")
-        self.network.server("three")
+        self.network.server("two:4222")
+        self.network.server("three:4222")
         client, peer = self.connected(["nats://one", "nats://two", "nats://three"])
         peer.cut()
-        self.network.turn()
+        self.network.advance()
         self.assertEqual(client.connected_url, "nats://two:4222")
         self.assertEqual(client.servers, ("nats://two:4222", "nats://three:4222", "nats://one:4222"))
         self.assertEqual([when for when, _ in self.network.dials], [0.0, 1.0])
 
     def test_discovered_servers(self) -> None:
         """Servers that INFO names are told once, used after a loss, and forgotten when INFO names them no more."""
-        self.network.server("10.0.0.9")
+        self.network.server("10.0.0.9:4222")
         client, peer = self.connected("nats://user:pass@one")
         peer.info(connect_urls=["10.0.0.9:4222", "10.0.0.8:4222"])
         peer.info(connect_urls=["10.0.0.9:4222", "10.0.0.8:4222"])
@@ -173,9 +173,9 @@ class RenewalTests(ClientTestCase):
         peer.info()
         self.assertEqual(client.servers, ("nats://one:4222", "nats://10.0.0.9:4222"))
         peer.cut()
-        self.network.turn()
+        self.network.advance()
         self.assertEqual(client.connected_url, "nats://10.0.0.9:4222")
-        fields = json.loads(self.network.servers["10.0.0.9", 4222].peer.take("CONNECT")[0].text)
+        fields = self.network.servers["10.0.0.9:4222"].peer.take(ConnectFrame)[0].options
         self.assertEqual((fields["user"], fields["pass"]), ("user", "pass"))
 
 
@@ -189,18 +189,18 @@ class EventTests(ClientTestCase):
         client.start()
         self.network.advance(1)
         self.server.peer.cut()
-        self.network.turn()
+        self.network.advance()
         inside = True
         client.close()
         inside = False
-        self.network.turn()
+        self.network.advance()
         self.assertEqual([type(event) for event in self.events], [Connected, Disconnected, Reconnected, Disconnected, Closed])
         self.assertEqual(wrong, [])
 
     def test_why(self) -> None:
         """The loss of a connection is told with its error, a failing attempt as no loss."""
         _, peer = self.connected(reconnect_wait=1.0)
-        self.server.dial = "refuse"
+        self.network.refuse("one:4222")
         peer.cut()
         (lost,) = self.told(Disconnected)
         self.assertEqual((lost.url, type(lost.error).__name__), ("nats://one:4222", "ConnectionLost"))
@@ -214,10 +214,10 @@ class EventTests(ClientTestCase):
         for _ in range(3):
             client.publish("a")
         self.watch(client.flush())
-        self.network.turn()
+        self.network.advance()
         client.publish("a")
         client.publish("a")
-        self.network.turn()
+        self.network.advance()
         client.publish("a", b"never handed over")
         peer.cut()
         self.assertEqual(self.told(Disconnected)[0].unconfirmed, 2)
@@ -225,12 +225,12 @@ class EventTests(ClientTestCase):
     def test_unconfirmed_of_the_buffer(self) -> None:
         """What was published while disconnected, and sent at once after the handshake, is not confirmed by the handshake."""
         client, peer = self.connected()
-        self.server.dial = "refuse"
+        self.network.refuse("one:4222")
         peer.cut()
-        self.network.turn()
+        self.network.advance()
         for _ in range(5):
             client.publish("a")
-        self.server.dial = "accept"
+        self.network.accept("one:4222")
         self.network.advance(1)
         self.assertEqual(len(self.server.peer.written()), 5)
         self.server.peer.cut()
@@ -239,12 +239,12 @@ class EventTests(ClientTestCase):
     def test_unconfirmed_counts_no_refused_ones(self) -> None:
         """A publish that was taken out of the buffer was never sent."""
         client, peer = self.connected()
-        self.server.dial = "refuse"
+        self.network.refuse("one:4222")
         peer.cut()
-        self.network.turn()
+        self.network.advance()
         client.publish("a", b"x" * 2000)
         client.publish("a", b"x")
-        self.server.dial = "accept"
+        self.network.accept("one:4222")
         self.server.info["max_payload"] = 1000
         self.network.advance(1)
         self.server.peer.cut()
@@ -257,11 +257,11 @@ class ForceTests(ClientTestCase):
         client, peer = self.connected()
         got: list[bytes] = []
         client.subscribe("a", lambda msg: got.append(msg.data))
-        self.network.turn()
+        self.network.advance()
         client.publish("b", b"before")
         client.force_reconnect()
         client.publish("b", b"after")
-        self.network.turn()
+        self.network.advance()
         self.assertEqual(peer.written(), [b"before"])
         self.assertFalse(peer.wire.aborted)
         again = self.server.peer
@@ -277,7 +277,7 @@ class ForceTests(ClientTestCase):
         for _ in range(5):
             client.force_reconnect()
             client.force_reconnect()
-            self.network.turn()
+            self.network.advance()
             self.assertIs(client.status, ClientStatus.CONNECTED)
         self.assertEqual(len(self.network.dials), 6)
         self.assertEqual(self.network.seconds(), 1.0)
@@ -285,22 +285,22 @@ class ForceTests(ClientTestCase):
     def test_waiting(self) -> None:
         """It wakes a client that waits for its next attempt."""
         client, peer = self.connected(reconnect_wait=4.0)
-        self.server.dial = "refuse"
+        self.network.refuse("one:4222")
         peer.cut()
         self.network.advance(1)
-        self.server.dial = "accept"
+        self.network.accept("one:4222")
         client.force_reconnect()
-        self.network.turn()
+        self.network.advance()
         self.assertIs(client.status, ClientStatus.CONNECTED)
 
     def test_connecting(self) -> None:
         """On the way to a connection there is nothing to leave."""
-        self.server.answers_pings = False
+        self.server.answer_pings = False
         client = self.new_client()
         begun = client.start()
-        self.network.turn()
+        self.network.advance()
         client.force_reconnect()
-        self.network.turn()
+        self.network.advance()
         self.server.peer.send(b"PONG\r\n")
         self.successResultOf(begun)
         self.assertEqual(len(self.network.dials), 1)
@@ -314,7 +314,7 @@ class ForceTests(ClientTestCase):
         self.network.advance(0.99)
         self.assertFalse(peer.wire.ended)
         self.network.advance(0.01)
-        self.network.turn()
+        self.network.advance()
         self.assertTrue(peer.wire.aborted)
         self.assertIs(client.status, ClientStatus.CONNECTED)
         self.assertEqual(self.told(Disconnected)[0].unconfirmed, 1)
@@ -331,9 +331,9 @@ class ForceTests(ClientTestCase):
                 client.force_reconnect()
 
         client.subscribe("a", handler)
-        self.network.turn()
+        self.network.advance()
         peer.publish("a", b"1", b"2")
-        self.network.turn()
+        self.network.advance()
         self.assertEqual(got, [b"1", b"2"])
         self.assertEqual(peer.written(), [b"from the handler"])
         self.assertIs(client.status, ClientStatus.CONNECTED)
@@ -342,7 +342,7 @@ class ForceTests(ClientTestCase):
         """Without ``allow_reconnect`` it is the end."""
         client, _ = self.connected(allow_reconnect=False)
         client.force_reconnect()
-        self.network.turn()
+        self.network.advance()
         self.assertIs(client.status, ClientStatus.CLOSED)
 
     def test_closed(self) -> None:
@@ -350,5 +350,5 @@ class ForceTests(ClientTestCase):
         client, _ = self.connected()
         client.close()
         self.assertRaises(ConnectionClosedError, client.force_reconnect)
-        self.network.turn()
+        self.network.advance()
         self.assertRaises(ConnectionClosedError, client.force_reconnect)

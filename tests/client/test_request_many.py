@@ -13,6 +13,7 @@ from pynats_twisted.errors import (
     NoRespondersError,
     PermissionsViolationError,
 )
+from pynats_twisted.testing.server_frames import PublishFrame
 
 from .network import NO_RESPONDERS
 from .support import ClientTestCase
@@ -26,8 +27,8 @@ class RequestManyTests(ClientTestCase):
     def ask(self, **options: Any) -> tuple[Any, Any]:
         """A request, and its publish as the server saw it."""
         many = self.client.request_many("svc", b"q", **options)
-        self.network.turn()
-        return many, self.peer.take("PUB")[-1]
+        self.network.advance()
+        return many, self.peer.take(PublishFrame)[-1]
 
     def collected(self, many: Any) -> Any:
         return self.watch(many.collect().addCallback(lambda replies: [msg.data for msg in replies]))
@@ -109,7 +110,7 @@ class RequestManyTests(ClientTestCase):
         self.assertEqual(len(self.client._requests._deadlines), 0)
         other, asked = self.ask(sentinel=lambda msg: self.client.close() and None)
         self.peer.answer(asked, b"1", b"2")
-        self.network.turn()
+        self.network.advance()
         self.assertEqual(other.reason, "error")
 
     def test_no_responders(self) -> None:
@@ -180,7 +181,7 @@ class RequestManyTests(ClientTestCase):
         replies = self.collected(many)
         self.peer.answer(asked, b"1")
         self.client.close()
-        self.network.turn()
+        self.network.advance()
         self.failureResultOf(replies, ConnectionClosedError)
 
     def test_disconnected(self) -> None:
@@ -188,7 +189,7 @@ class RequestManyTests(ClientTestCase):
         client, peer = self.connected(fail_requests_on_disconnect=True)
         many = client.request_many("svc")
         replies = self.collected(many)
-        self.network.turn()
+        self.network.advance()
         peer.cut()
         self.failureResultOf(replies, DisconnectedError)
 
@@ -197,7 +198,7 @@ class RequestManyTests(ClientTestCase):
         first, second = self.watch(self.client.request("svc")), self.client.request_many("svc")
         first.addErrback(lambda failure: second.cancel())
         self.client.close()
-        self.network.turn()
+        self.network.advance()
         self.assertEqual((second.reason, self.successResultOf(self.collected(second))), ("cancelled", []))
 
     def test_bounded(self) -> None:
@@ -205,8 +206,8 @@ class RequestManyTests(ClientTestCase):
         for options, kept in (({"pending_msgs": 3}, 3), ({"pending_bytes": 150}, 2)):
             client, peer = self.connected(**options)
             many = client.request_many("svc", max_msgs=10)
-            self.network.turn()
-            asked = peer.take("PUB")[-1]
+            self.network.advance()
+            asked = peer.take(PublishFrame)[-1]
             peer.answer(asked, *[b"x" * 20] * 10)
             self.assertEqual((many.dropped, many.reason), (10 - kept, "max_msgs"))
             self.assertEqual(len(self.successResultOf(self.collected(many))), kept)
@@ -215,5 +216,5 @@ class RequestManyTests(ClientTestCase):
         """Ends that can never come are refused."""
         for options in ({"max_msgs": 0}, {"stall": 0}, {"stall": -1.0}, {"timeout": -1}):
             self.assertRaises(ConfigurationError, self.client.request_many, "svc", **options)
-        self.network.turn()
-        self.assertEqual((self.client.requests_in_flight, self.peer.take("PUB")), (0, []))
+        self.network.advance()
+        self.assertEqual((self.client.requests_in_flight, self.peer.take(PublishFrame)), (0, []))

@@ -18,6 +18,7 @@ from pynats_twisted.errors import (
     RequestTimeoutError,
     TooManyRequestsError,
 )
+from pynats_twisted.testing.server_frames import PublishFrame, SubscribeFrame
 
 from .network import NO_RESPONDERS
 from .support import ClientTestCase
@@ -33,38 +34,36 @@ class RequestTestCase(ClientTestCase):
     def ask(self, subject: str = "svc", payload: bytes = b"", **options: Any) -> tuple[Any, Any]:
         """A request, and its publish as the server saw it."""
         waiting = self.watch(self.client.request(subject, payload, **options))
-        self.network.turn()
-        return waiting, self.peer.take("PUB")[-1]
+        self.network.advance()
+        return waiting, self.peer.take(PublishFrame)[-1]
 
     def served(self) -> None:
         """Let a service answer everything on ``svc``."""
-        self.server.script = lambda peer, command: (
-            peer.answer(command, b"re: " + command.payload) if command.reply and command.subject == b"svc" else None
-        )
+        self.server.respond("svc", lambda frame: b"re: " + frame.payload)
 
 
 class ReplyTests(RequestTestCase):
     def test_reply(self) -> None:
         """The first reply is the result; all requests share one subscription."""
         waiting, asked = self.ask("svc", b"question", timeout=1.0)
-        self.assertEqual((asked.subject, asked.payload), (b"svc", b"question"))
-        self.assertTrue(asked.reply.startswith(b"_INBOX."))
+        self.assertEqual((asked.subject, asked.payload), ("svc", b"question"))
+        self.assertTrue(asked.reply.startswith("_INBOX."))
         self.peer.answer(asked, b"answer")
         msg = self.successResultOf(waiting)
-        self.assertEqual((msg.data, msg.subject), (b"answer", asked.reply.decode()))
+        self.assertEqual((msg.data, msg.subject), (b"answer", asked.reply))
         again, asked_again = self.ask()
         self.peer.answer(asked_again, b"")
         self.assertEqual(self.successResultOf(again).data, b"")
         self.assertNotEqual(asked.reply, asked_again.reply)
-        self.assertEqual(len(self.peer.subs), 1)
+        self.assertEqual(len(self.peer.session.subscriptions), 1)
         self.assertEqual(self.client.requests_in_flight, 0)
 
     def test_headers(self) -> None:
         """Headers go along, and come back."""
         waiting = self.watch(self.client.request("svc", b"q", headers={"A": ["1", "2"]}))
-        self.network.turn()
-        (asked,) = self.peer.take("HPUB")
-        self.assertEqual(asked.headers, ((b"A", b"1"), (b"A", b"2")))
+        self.network.advance()
+        (asked,) = self.peer.take(PublishFrame)
+        self.assertEqual(asked.header_block, b"NATS/1.0\r\nA: 1\r\nA: 2\r\n\r\n")
         self.peer.answer(asked, b"answer", block=b"NATS/1.0\r\nB: 3\r\n\r\n")
         self.assertEqual(self.successResultOf(waiting).headers["B"], "3")
 
@@ -91,11 +90,11 @@ class ReplyTests(RequestTestCase):
     def test_rewritten_reply(self) -> None:
         """A reply whose subject was rewritten on its way is taken where one request alone is waiting."""
         waiting, _ = self.ask()
-        (sid,) = self.peer.subs
-        self.peer.send(b"MSG mapped.elsewhere %d 2\r\nok\r\n" % sid)
+        (sid,) = self.peer.session.subscriptions
+        self.peer.send(b"MSG mapped.elsewhere %d 2\r\nok\r\n" % int(sid))
         self.assertEqual(self.successResultOf(waiting).data, b"ok")
         both = [self.ask()[0] for _ in range(2)]
-        self.peer.send(b"MSG mapped.elsewhere %d 2\r\nok\r\n" % sid)
+        self.peer.send(b"MSG mapped.elsewhere %d 2\r\nok\r\n" % int(sid))
         for each in both:
             self.assertNoResult(each)
         self.assertEqual(self.client.stats.late_replies, 1)
@@ -107,8 +106,8 @@ class ReplyTests(RequestTestCase):
         """The inbox is where the option says."""
         client, peer = self.connected(inbox_prefix="my.inbox")
         self.watch(client.request("svc")).addErrback(lambda failure: None)
-        self.network.turn()
-        self.assertTrue(peer.take("PUB")[0].reply.startswith(b"my.inbox."))
+        self.network.advance()
+        self.assertTrue(peer.take(PublishFrame)[0].reply.startswith("my.inbox."))
 
     def test_in_a_callback(self) -> None:
         """A request may follow another in its callback, and be waited for with ``await`` in a row."""
@@ -118,7 +117,7 @@ class ReplyTests(RequestTestCase):
             return [(await self.client.request("svc", b"%d" % number)).data for number in range(3)]
 
         done = self.watch(three())
-        self.network.turn()
+        self.network.advance()
         self.assertEqual(self.successResultOf(done), [b"re: 0", b"re: 1", b"re: 2"])
 
 
@@ -171,7 +170,7 @@ class FailureTests(RequestTestCase):
         waiting = [self.ask()[0] for _ in range(3)]
         self.client.close()
         self.assertRaises(ConnectionClosedError, self.client.request, "svc")
-        self.network.turn()
+        self.network.advance()
         for each in waiting:
             self.failureResultOf(each, ConnectionClosedError)
         self.assertRaises(ConnectionClosedError, self.client.request, "svc")
@@ -188,10 +187,10 @@ class FailureTests(RequestTestCase):
 
             requests[0].addErrback(cancel_others)
             closed = self.watch(client.when_closed()) if end == "close" else None
-            self.network.turn()
+            self.network.advance()
             if closed is not None:
                 client.close()
-                self.network.turn()
+                self.network.advance()
                 self.successResultOf(closed)
             else:
                 peer.error('Permissions Violation for Publish to "svc"')
@@ -203,7 +202,7 @@ class FailureTests(RequestTestCase):
         """Requests that are gathered, and cancelled together, leave nothing behind."""
         gathered = self.watch(gatherResults([self.client.request("svc", timeout=number + 1) for number in range(3)], consumeErrors=True))
         gathered.addErrback(lambda failure: None)
-        self.network.turn()
+        self.network.advance()
         gathered.cancel()
         self.assertEqual(self.client.requests_in_flight, 0)
 
@@ -231,7 +230,7 @@ class FailureTests(RequestTestCase):
         """A denial that names the reply subject fails that request."""
         meant, asked = self.ask()
         other, _ = self.ask(timeout=1.0)
-        self.peer.error(f'Permissions Violation for Publish with Reply of "{asked.reply.decode()}"')
+        self.peer.error(f'Permissions Violation for Publish with Reply of "{asked.reply}"')
         self.failureResultOf(meant, PermissionsViolationError)
         self.assertNoResult(other)
         self.network.advance(1)
@@ -239,14 +238,17 @@ class FailureTests(RequestTestCase):
 
     def test_inbox_denied(self) -> None:
         """A denied inbox is no timeout: all requests fail at once, and the next one tries anew."""
-        self.server.script = lambda peer, command: (
-            peer.error(f'Permissions Violation for Subscription to "{command.subject.decode()}"') if command.name == "SUB" else None
-        )
+
+        def deny(session: Any, frame: Any) -> None:
+            if isinstance(frame, SubscribeFrame):
+                session.error(f'Permissions Violation for Subscription to "{frame.subject}"')
+
+        self.server.interceptor = deny
         waiting = [self.watch(self.client.request("svc")) for _ in range(2)]
-        self.network.turn()
+        self.network.advance()
         for each in waiting:
             self.assertIn("_INBOX", str(self.failureResultOf(each, PermissionsViolationError).value))
-        self.server.script = None
+        self.server.interceptor = None
         again, asked = self.ask()
         self.peer.answer(asked, b"ok")
         self.successResultOf(again)
@@ -259,8 +261,8 @@ class FailureTests(RequestTestCase):
             self.assertRaises(ConfigurationError, self.client.request, "a", timeout=timeout)
             self.assertRaises(ConfigurationError, self.client.request_many, "a", timeout=timeout)
         self.assertEqual(self.client.requests_in_flight, 0)
-        self.network.turn()
-        self.assertEqual(self.peer.take("PUB"), [])
+        self.network.advance()
+        self.assertEqual(self.peer.take(PublishFrame), [])
 
     def test_no_time_at_all(self) -> None:
         """With a timeout of 0 it fails at the end of the turn."""
@@ -288,7 +290,7 @@ class DisconnectTests(ClientTestCase):
     def lost(self, **options: Any) -> tuple[Any, Any]:
         client, peer = self.connected(request_timeout=2.0, **options)
         waiting = self.watch(client.request("svc"))
-        self.network.turn()
+        self.network.advance()
         peer.cut()
         return client, waiting
 
@@ -305,20 +307,20 @@ class DisconnectTests(ClientTestCase):
         client, waiting = self.lost(fail_requests_on_disconnect=True)
         self.failureResultOf(waiting, DisconnectedError)
         again = self.watch(client.request("svc"))
-        self.network.turn()
-        self.server.peer.answer(self.server.peer.take("PUB")[0], b"ok")
+        self.network.advance()
+        self.server.peer.answer(self.server.peer.take(PublishFrame)[0], b"ok")
         self.assertEqual(self.successResultOf(again).data, b"ok")
 
     def test_while_disconnected(self) -> None:
         """A request without a connection is sent with the next one."""
         client, peer = self.connected()
-        self.server.dial = "refuse"
+        self.network.refuse("one:4222")
         peer.cut()
-        self.network.turn()
+        self.network.advance()
         waiting = self.watch(client.request("svc", b"buffered"))
-        self.server.dial = "accept"
+        self.network.accept("one:4222")
         self.network.advance(1)
-        (asked,) = self.server.peer.take("PUB")
+        (asked,) = self.server.peer.take(PublishFrame)
         self.server.peer.answer(asked, b"ok")
         self.assertEqual(self.successResultOf(waiting).data, b"ok")
 
@@ -328,4 +330,4 @@ class DisconnectTests(ClientTestCase):
         self.watch(client.drain())
         self.assertRaises(ConnectionDrainingError, client.request, "svc")
         self.assertRaises(ConnectionDrainingError, client.request_many, "svc")
-        self.network.turn()
+        self.network.advance()

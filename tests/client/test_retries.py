@@ -23,7 +23,7 @@ class WaitTests(ClientTestCase):
     def gone(self, **options: Any) -> Any:
         """A client whose only server went away after a stable time."""
         client, peer = self.connected(**options)
-        self.server.dial = "refuse"
+        self.network.refuse("one:4222")
         self.network.dials.clear()
         peer.cut()
         return client
@@ -40,7 +40,8 @@ class WaitTests(ClientTestCase):
 
     def test_one_wait_for_all_servers(self) -> None:
         """The wait is between rounds, not between servers."""
-        self.network.server("two").dial = "refuse"
+        self.network.server("two:4222")
+        self.network.refuse("two:4222")
         self.gone(servers=BOTH, reconnect_wait=1.0)
         self.assertEqual(self.dialled(1.5), [0.0, 0.0, 1.0, 1.0])
 
@@ -84,11 +85,11 @@ class WaitTests(ClientTestCase):
         """A connection that stayed up makes the waits begin anew."""
         client = self.gone(reconnect_wait=1.0, reconnect_stable_after=0.5)
         self.network.advance(3.0)
-        self.server.dial = "accept"
+        self.network.accept("one:4222")
         self.network.advance(4.0)
         self.assertIs(client.status, ClientStatus.CONNECTED)
         self.network.advance(0.5)
-        self.server.dial = "refuse"
+        self.network.refuse("one:4222")
         self.network.dials.clear()
         now = self.network.seconds()
         self.server.peer.cut()
@@ -99,13 +100,14 @@ class WaitTests(ClientTestCase):
 class GivingUpTests(ClientTestCase):
     def test_attempts(self) -> None:
         """After ``max_reconnect_attempts`` at each server the client is closed, says why, and logs it."""
-        self.network.server("two")
+        self.network.server("two:4222")
         client, peer = self.connected(BOTH, max_reconnect_attempts=2, reconnect_wait=0.1)
         sub = client.subscribe("a")
         closed = self.watch(client.when_closed())
         self.network.advance(1)
         self.network.dials.clear()
-        self.network.servers["two", 4222].dial = self.server.dial = "refuse"
+        self.network.refuse("one:4222")
+        self.network.refuse("two:4222")
         peer.cut()
         self.network.advance(2)
         self.successResultOf(closed)
@@ -119,7 +121,8 @@ class GivingUpTests(ClientTestCase):
 
     def test_attempts_count_for_each_server(self) -> None:
         """A server that is up does not pay for one that is down."""
-        self.network.server("two").dial = "refuse"
+        self.network.server("two:4222")
+        self.network.refuse("two:4222")
         client, _ = self.connected(BOTH, max_reconnect_attempts=1)
         for _ in range(4):
             self.network.advance(1)
@@ -147,7 +150,7 @@ class GivingUpTests(ClientTestCase):
         """Expired credentials are told, and fresh ones tried; the same refusal twice then ends it."""
         client, peer = self.connected()
         self.network.advance(5)
-        self.server.refusal = "Authorization Violation"
+        self.server.reject(times=100)
         peer.error("User Authentication Expired")
         peer.hang_up()
         self.network.advance(2)
@@ -168,11 +171,11 @@ class GivingUpTests(ClientTestCase):
     def test_close_while_waiting(self) -> None:
         """Closing ends the waiting at once."""
         client, peer = self.connected(reconnect_wait=4.0)
-        self.server.dial = "refuse"
+        self.network.refuse("one:4222")
         peer.cut()
-        self.network.turn()
+        self.network.advance()
         closed = client.close()
-        self.network.turn()
+        self.network.advance()
         self.successResultOf(closed)
         self.network.advance(60)
         self.assertEqual(len(self.network.dials), 2)

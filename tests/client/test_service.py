@@ -30,16 +30,16 @@ class ServiceTests(ClientTestCase):
         got: list[bytes] = []
         service.client.subscribe("a", lambda msg: got.append(msg.data))
         waiting = self.watch(service.when_connected())
-        self.network.turn()
+        self.network.advance()
         self.assertEqual(self.network.dials, [])
         service.startService()
         self.assertTrue(service.running)
-        self.network.turn()
+        self.network.advance()
         self.assertIs(self.successResultOf(waiting), service.client)
         self.server.peer.publish("a", b"1")
         self.assertEqual(got, [b"1"])
         stopped = service.stopService()
-        self.network.turn()
+        self.network.advance()
         self.successResultOf(stopped)
         self.assertFalse(service.running)
         self.assertIs(service.client.status, ClientStatus.CLOSED)
@@ -52,46 +52,46 @@ class ServiceTests(ClientTestCase):
         slow = Slow()
         service.client.subscribe("a", slow)
         parent.startService()
-        self.network.turn()
+        self.network.advance()
         self.server.peer.publish("a", b"1")
         service.client.publish("b", b"last")
         stopped: Deferred[Any] = self.watch(parent.stopService())
-        self.network.turn()
+        self.network.advance()
         self.assertNoResult(stopped)
         slow.finish_all()
-        self.network.turn()
+        self.network.advance()
         self.successResultOf(stopped)
         self.assertEqual(self.server.peer.written(), [b"last"])
 
     def test_no_server_yet(self) -> None:
         """Where no server is there at the start it goes on trying, and publishes wait."""
-        self.server.dial = "refuse"
+        self.network.refuse("one:4222")
         service = self.service()
         service.startService()
         service.client.publish("a", b"early")
         self.network.advance(5)
         self.assertIs(service.client.status, ClientStatus.CONNECTING)
-        self.server.dial = "accept"
+        self.network.accept("one:4222")
         self.network.advance(5)
         self.assertEqual(self.server.peer.written(), [b"early"])
 
     def test_stopped_while_connecting(self) -> None:
         """Stopping does not wait for a connection that is not there."""
-        for dial in ("refuse", "ignore", "accept"):
-            self.server.dial = dial
+        for prepare in (self.network.refuse, self.network.black_hole, self.network.accept):
+            prepare("one:4222")
             service = self.service()
             service.startService()
-            if dial != "accept":
+            if prepare != self.network.accept:
                 self.network.advance(1)
             stopped = service.stopService()
-            self.network.turn()
+            self.network.advance()
             self.successResultOf(stopped)
 
     def test_never_started(self) -> None:
         """One that was never started can be stopped."""
         service = self.service()
         stopped = service.stopService()
-        self.network.turn()
+        self.network.advance()
         self.successResultOf(stopped)
 
     def test_again(self) -> None:
@@ -100,17 +100,17 @@ class ServiceTests(ClientTestCase):
         for wait in (True, False, False):
             service.startService()
             self.clients.append(service.client)
-            self.network.turn()
+            self.network.advance()
             self.assertTrue(service.client.is_connected)
             old = service.client
             stopped = self.watch(service.stopService())
             if wait:
-                self.network.turn()
+                self.network.advance()
                 self.successResultOf(stopped)
         service.startService()
         self.clients.append(service.client)
         self.assertIsNot(service.client, old)
-        self.network.turn()
+        self.network.advance()
         self.assertTrue(service.client.is_connected)
         self.assertIs(old.status, ClientStatus.CLOSED)
 
@@ -119,7 +119,7 @@ class ServiceTests(ClientTestCase):
         service = self.service(drain_timeout=2.0)
         service.client.subscribe("a", lambda msg: Deferred())
         service.startService()
-        self.network.turn()
+        self.network.advance()
         self.server.peer.publish("a", b"1")
         stopped = self.watch(service.stopService())
         self.network.advance(2)
@@ -128,7 +128,7 @@ class ServiceTests(ClientTestCase):
 
     def test_gives_up(self) -> None:
         """A client that gives up is logged, once; who waits for it is told."""
-        self.server.refusal = "Authorization Violation"
+        self.server.reject(times=100)
         service = self.service()
         waiting = self.watch(service.when_connected())
         service.startService()
@@ -139,23 +139,23 @@ class ServiceTests(ClientTestCase):
 
     def test_gives_up_at_once(self) -> None:
         """With ``retry_on_failed_connect=False`` the first failure is the end, and an error in the log."""
-        self.server.dial = "refuse"
+        self.network.refuse("one:4222")
         service = self.service(retry_on_failed_connect=False)
         service.startService()
-        self.network.turn()
+        self.network.advance()
         self.assertEqual(len(self.flushLoggedErrors(NoServersError)), 1)
         stopped = service.stopService()
         self.successResultOf(stopped)
 
     def test_stopped_before_the_first_failure(self) -> None:
         """A service that was stopped does not complain that it did not connect."""
-        self.server.dial = "ignore"
+        self.network.black_hole("one:4222")
         service = self.service(retry_on_failed_connect=False)
         waiting = self.watch(service.when_connected())
         service.startService()
-        self.network.turn()
+        self.network.advance()
         service.stopService()
-        self.network.turn()
+        self.network.advance()
         self.failureResultOf(waiting, ConnectionClosedError)
 
     def test_bad_options(self) -> None:

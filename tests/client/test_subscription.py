@@ -20,6 +20,7 @@ from pynats_twisted.errors import (
     PermissionsViolationError,
     SubscriptionClosedError,
 )
+from pynats_twisted.testing.server_frames import PingFrame, SubscribeFrame, UnsubscribeFrame
 
 from .support import ClientTestCase
 
@@ -34,7 +35,7 @@ class SubscriptionTestCase(ClientTestCase):
     def subscribed(self, subject: str = "a", **options: Any) -> Any:
         """A subscription that the server has."""
         sub = self.client.subscribe(subject, **options)
-        self.network.turn()
+        self.network.advance()
         return sub
 
 
@@ -133,7 +134,7 @@ class IterationTests(SubscriptionTestCase):
         """A client that is closed on purpose ends it quietly."""
         done = self.watch(self.collect(self.subscribed()))
         self.client.close()
-        self.network.turn()
+        self.network.advance()
         self.assertEqual(self.successResultOf(done), [])
 
     def test_close_with_messages(self) -> None:
@@ -141,7 +142,7 @@ class IterationTests(SubscriptionTestCase):
         sub = self.subscribed()
         self.peer.publish("a", b"1", b"2")
         self.client.close()
-        self.network.turn()
+        self.network.advance()
         self.assertEqual(self.successResultOf(self.watch(self.collect(sub))), [b"1", b"2"])
         self.assertTrue(sub.closed)
 
@@ -197,8 +198,8 @@ class EndTests(SubscriptionTestCase):
         sub.unsubscribe()
         sub.unsubscribe()
         closed.append(sub.when_closed())
-        self.network.turn()
-        self.assertEqual([command.limit for command in self.peer.take("UNSUB")], [0])
+        self.network.advance()
+        self.assertEqual([frame.limit for frame in self.peer.take(UnsubscribeFrame)], [0])
         self.assertEqual([self.successResultOf(each) for each in closed], [None, None])
         self.peer.send(b"MSG a 1 1\r\nx\r\n")
         self.assertEqual((sub.pending_msgs, sub.closed, self.client.subscriptions), (0, True, ()))
@@ -224,8 +225,8 @@ class EndTests(SubscriptionTestCase):
         sub = self.subscribed()
         self.peer.publish("a", b"1", b"2")
         sub.unsubscribe(4)
-        self.network.turn()
-        self.assertEqual([command.limit for command in self.peer.take("UNSUB")], [4])
+        self.network.advance()
+        self.assertEqual([frame.limit for frame in self.peer.take(UnsubscribeFrame)], [4])
         self.peer.publish("a", b"3", b"4", b"5")
         self.assertEqual([self.successResultOf(sub.next()).data for _ in range(4)], [b"1", b"2", b"3", b"4"])
         self.assertTrue(sub.closed)
@@ -237,8 +238,8 @@ class EndTests(SubscriptionTestCase):
         sub = self.subscribed()
         self.peer.publish("a", b"1", b"2")
         sub.unsubscribe(2)
-        self.network.turn()
-        self.assertEqual([command.limit for command in self.peer.take("UNSUB")], [0])
+        self.network.advance()
+        self.assertEqual([frame.limit for frame in self.peer.take(UnsubscribeFrame)], [0])
         self.assertEqual(self.client.subscriptions, ())
         self.assertEqual([self.successResultOf(sub.next()).data for _ in range(2)], [b"1", b"2"])
         self.assertTrue(sub.closed)
@@ -256,8 +257,8 @@ class EndTests(SubscriptionTestCase):
         for limit in (0, -1, True, "5", 1.5):
             self.assertRaises(InvalidSubscriptionError, sub.unsubscribe, limit)
             self.assertRaises(InvalidSubscriptionError, self.client.subscribe, "b", max_msgs=limit)
-        self.network.turn()
-        self.assertEqual((self.peer.take("UNSUB"), self.client.subscriptions), ([], (sub,)))
+        self.network.advance()
+        self.assertEqual((self.peer.take(UnsubscribeFrame), self.client.subscriptions), ([], (sub,)))
 
     def test_bad_names(self) -> None:
         """Names that cannot be sent are refused, and nothing is written."""
@@ -266,8 +267,8 @@ class EndTests(SubscriptionTestCase):
             self.assertRaises(InvalidSubjectError, self.client.subscribe, subject)
         for queue in ("", "a b", "a\r\nPING", "\t", 5):
             self.assertRaises(InvalidQueueError, self.client.subscribe, "a", queue=queue)
-        self.network.turn()
-        self.assertEqual((self.peer.commands, self.client.subscriptions), ([], ()))
+        self.network.advance()
+        self.assertEqual((self.peer.frames, self.client.subscriptions), ([], ()))
 
     def test_closed_client(self) -> None:
         """The end of the client is the end of its subscriptions; new ones are refused."""
@@ -275,7 +276,7 @@ class EndTests(SubscriptionTestCase):
         taker, closed = self.watch(sub.next()), self.watch(sub.when_closed())
         self.client.close()
         self.assertRaises(ConnectionClosedError, self.client.subscribe, "b")
-        self.network.turn()
+        self.network.advance()
         self.failureResultOf(taker, ConnectionClosedError)
         self.successResultOf(closed)
         self.failureResultOf(sub.next(), ConnectionClosedError)
@@ -285,33 +286,33 @@ class EndTests(SubscriptionTestCase):
         """A client that drains takes no new ones."""
         self.watch(self.client.drain())
         self.assertRaises(ConnectionDrainingError, self.client.subscribe, "b")
-        self.network.turn()
+        self.network.advance()
 
 
 class ConfirmationTests(SubscriptionTestCase):
     def test_confirmed(self) -> None:
         """``await subscription`` is over when the server has answered behind the SUB, and gives the subscription."""
-        self.server.answers_pings = False
+        self.server.answer_pings = False
 
         async def subscribe() -> Any:
             return await self.client.subscribe("a")
 
         done = self.watch(subscribe())
-        self.network.turn()
-        self.assertEqual([command.name for command in self.peer.take()], ["SUB", "PING"])
+        self.network.advance()
+        self.assertEqual([type(frame) for frame in self.peer.take()], [SubscribeFrame, PingFrame])
         self.assertNoResult(done)
         self.peer.send(b"PONG\r\n")
         sub = self.successResultOf(done)
         self.assertIs(self.successResultOf(sub.confirmed()), sub)
-        self.network.turn()
-        self.assertEqual(self.peer.commands, [])
+        self.network.advance()
+        self.assertEqual(self.peer.frames, [])
 
     def test_denied(self) -> None:
         """A denied permission is raised there, ends that subscription and no other, and is told to listeners."""
         self.deny_next(DENIED)
         other, sub = self.client.subscribe("b"), self.client.subscribe("a")
         results = [self.watch(each.confirmed()) for each in (other, sub)]
-        self.network.turn()
+        self.network.advance()
         self.successResultOf(results[0])
         error = self.failureResultOf(results[1], PermissionsViolationError).value
         self.assertEqual((error.operation, error.subject), ("subscription", "a"))
@@ -322,17 +323,21 @@ class ConfirmationTests(SubscriptionTestCase):
         self.assertTrue(self.client.is_connected)
         self.assertEqual([text for text in self.logged() if "Permissions" in text], [])
         self.peer.cut()
-        self.network.turn()
-        self.assertEqual(self.server.peer.written("SUB"), [b"b"])
+        self.network.advance()
+        self.assertEqual(self.server.peer.subscribed(), ["b"])
 
-    def deny_next(self, text: str, subject: bytes = b"a") -> None:
-        self.server.script = lambda peer, command: peer.error(text) if (command.name, command.subject) == ("SUB", subject) else None
+    def deny_next(self, text: str, subject: str = "a") -> None:
+        def deny(session: Any, frame: Any) -> None:
+            if isinstance(frame, SubscribeFrame) and frame.subject == subject:
+                session.error(text)
+
+        self.server.interceptor = deny
 
     def test_denied_and_nobody_waits(self) -> None:
         """Where nobody waits for it, the log has it."""
         self.deny_next(DENIED)
         sub = self.client.subscribe("a", print)
-        self.network.turn()
+        self.network.advance()
         self.assertIsInstance(sub.error, PermissionsViolationError)
         self.assertEqual(len([text for text in self.logged() if "Permissions Violation" in text]), 1)
 
@@ -368,51 +373,51 @@ class ConfirmationTests(SubscriptionTestCase):
             self.deny_next(text)
             sub = self.client.subscribe("a")
             result = self.watch(sub.confirmed())
-            self.network.turn()
+            self.network.advance()
             self.failureResultOf(result, error)
             self.assertTrue(sub.closed)
             # Should it have been about another one, the server would go on sending.
-            self.assertEqual([command.sid for command in self.peer.take("UNSUB")], [sub.sid])
+            self.assertEqual([frame.sid for frame in self.peer.take(UnsubscribeFrame)], [str(sub.sid)])
 
     def test_texts_that_may_mean_several(self) -> None:
         """Where several wait, nobody is blamed; it is logged and told."""
         self.deny_next("maximum subscriptions exceeded")
         subs = [self.client.subscribe("a"), self.client.subscribe("b")]
         results = [self.watch(sub.confirmed()) for sub in subs]
-        self.network.turn()
+        self.network.advance()
         self.assertEqual([self.successResultOf(result) for result in results], subs)
         self.assertEqual(len(self.told(ServerErrorEvent)), 1)
         self.assertTrue([text for text in self.logged() if "maximum subscriptions exceeded" in text])
 
     def test_disconnected(self) -> None:
         """Without a connection it waits for the next one; so it does when the connection is lost before the answer."""
-        self.server.dial = "refuse"
-        self.server.answers_pings = False
+        self.network.refuse("one:4222")
+        self.server.answer_pings = False
         early = self.client.subscribe("a")
         results = [self.watch(early.confirmed())]
-        self.network.turn()
+        self.network.advance()
         self.peer.cut()
-        self.network.turn()
+        self.network.advance()
         late = self.client.subscribe("b")
         results.append(self.watch(late.confirmed()))
-        self.server.dial = "accept"
+        self.network.accept("one:4222")
         self.network.advance(1)
         for result in results:
             self.assertNoResult(result)
         self.server.peer.send(b"PONG\r\n")
-        self.network.turn()
+        self.network.advance()
         self.server.peer.send(b"PONG\r\n")
         self.assertEqual([self.successResultOf(result) for result in results], [early, late])
 
     def test_ended_before(self) -> None:
         """One that ends, or whose client does, before it is confirmed says so."""
-        self.server.answers_pings = False
+        self.server.answer_pings = False
         first, second = self.client.subscribe("a"), self.client.subscribe("b")
         results = [self.watch(first.confirmed()), self.watch(second.confirmed())]
         first.unsubscribe()
         self.failureResultOf(results[0], SubscriptionClosedError)
         self.client.close()
-        self.network.turn()
+        self.network.advance()
         self.failureResultOf(results[1], ConnectionClosedError)
 
     def test_cancelled(self) -> None:
@@ -421,12 +426,12 @@ class ConfirmationTests(SubscriptionTestCase):
         first, second = sub.confirmed(), self.watch(sub.confirmed())
         first.cancel()
         self.failureResultOf(first, CancelledError)
-        self.network.turn()
+        self.network.advance()
         self.successResultOf(second)
         self.assertFalse(sub.closed)
 
     def test_flush_while_disconnected(self) -> None:
         """A flush does not wait for the next connection: it could not tell what of the lost one has arrived."""
-        self.server.dial = "refuse"
+        self.network.refuse("one:4222")
         self.peer.cut()
         self.failureResultOf(self.client.flush(), DisconnectedError)

@@ -6,8 +6,8 @@ from typing import Any
 
 from OpenSSL import SSL
 from service_identity import VerificationError
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, ISSLTransport
-from zope.interface import directlyProvides, implementer, providedBy
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from zope.interface import implementer
 
 from pynats_twisted.client import ClientStatus, connection
 from pynats_twisted.client.status import Connected, ConnectFailed, Disconnected
@@ -19,8 +19,9 @@ from pynats_twisted.errors import (
     TLSNotAvailableError,
     UntrustedDataError,
 )
+from pynats_twisted.testing.server_frames import ConnectFrame
 
-from .network import info_line, tcp_endpoint
+from .network import Peer, info_line, tcp_endpoint
 from .support import ClientTestCase
 
 
@@ -36,16 +37,28 @@ class Creator:
 
 
 class TLSTestCase(ClientTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.network.tls = "possible"
+
+    def creators(self, peer: Peer) -> list[Any]:
+        """What TLS was started with, on the client's side of a connection."""
+        return peer.wire.protocol.creators  # type: ignore[no-any-return]
+
+    def tls_is_up(self, peer: Peer) -> None:
+        """The handshake is complete."""
+        peer.wire.protocol.wrappedProtocol.handshakeCompleted()
+
     def begun(self, servers: Any = "nats://one", **options: Any) -> tuple[Any, Any]:
         """A client that tries to connect, and what its start gave."""
         client = self.new_client(servers, **options)
         begun = client.start()
-        self.network.turn()
+        self.network.advance()
         return client, begun
 
     def reason(self, begun: Any) -> BaseException:
         """The reason why the only server could not be connected to."""
-        self.network.turn()
+        self.network.advance()
         ((_, reason),) = self.failureResultOf(begun, NoServersError).value.reasons
         return reason
 
@@ -57,13 +70,12 @@ class UpgradeTests(TLSTestCase):
         creator = Creator()
         client, begun = self.begun(tls_options=creator)
         peer = self.server.peer
-        self.assertEqual((peer.wire.creators, peer.commands, peer.unread), ([creator], [], b""))
+        self.assertEqual((self.creators(peer), peer.frames, peer.session.bytes_received), ([creator], [], 0))
         self.assertNoResult(begun)
-        peer.tls_is_up()
-        self.network.turn()
+        self.tls_is_up(peer)
+        self.network.advance()
         self.assertIs(self.successResultOf(begun), client)
-        connect_line = peer.take("CONNECT")[0]
-        self.assertIn(b'"tls_required":true', connect_line.text)
+        self.assertIs(peer.take(ConnectFrame)[0].options["tls_required"], True)
         self.assertTrue(client.core.encrypted)
 
     def test_wanted(self) -> None:
@@ -77,19 +89,19 @@ class UpgradeTests(TLSTestCase):
         ):
             client, begun = self.begun(servers, **options)
             peer = self.server.peer
-            self.assertEqual((len(peer.wire.creators), peer.commands), (1, []))
-            peer.tls_is_up()
-            self.network.turn()
+            self.assertEqual((len(self.creators(peer)), peer.frames), (1, []))
+            self.tls_is_up(peer)
+            self.network.advance()
             self.successResultOf(begun)
             client.close()
-            self.network.turn()
+            self.network.advance()
 
     def test_not_wanted(self) -> None:
         """Where nobody wants it, ``tls_available`` changes nothing."""
         self.server.info["tls_available"] = True
         client, begun = self.begun()
         self.successResultOf(begun)
-        self.assertEqual(self.server.peer.wire.creators, [])
+        self.assertEqual(self.creators(self.server.peer), [])
         self.assertFalse(client.core.encrypted)
 
     def test_not_offered(self) -> None:
@@ -98,14 +110,14 @@ class UpgradeTests(TLSTestCase):
             _, begun = self.begun(servers, **options)
             self.assertIsInstance(self.reason(begun), TLSNotAvailableError)
             peer = self.server.peer
-            self.assertEqual((peer.commands, peer.unread, peer.wire.creators), ([], b"", []))
+            self.assertEqual((peer.frames, peer.session.bytes_received, self.creators(peer)), ([], 0, []))
 
     def test_forbidden(self) -> None:
         """With ``tls=False`` a server that requires it is left, in the same way."""
         self.server.info["tls_required"] = True
         _, begun = self.begun(tls=False)
         self.assertIsInstance(self.reason(begun), TLSError)
-        self.assertEqual(self.server.peer.commands, [])
+        self.assertEqual(self.server.peer.frames, [])
 
     def test_bytes_behind_info(self) -> None:
         """Bytes behind INFO in the clear, which would be taken for encrypted ones, end the connection: in the same read or the next."""
@@ -117,16 +129,17 @@ class UpgradeTests(TLSTestCase):
         client, begun = self.begun(tls_options=Creator())
         self.server.peer.send(b"+OK\r\n")
         self.assertIsInstance(self.reason(begun), UntrustedDataError)
-        self.assertEqual([peer.commands for peer in self.server.peers], [[], []])
+        self.assertEqual([peer.frames for peer in self.server.peers], [[], []])
         self.assertIs(client.status, ClientStatus.CLOSED)
 
     def test_info_in_the_clear_is_not_believed(self) -> None:
         """Servers that INFO named before TLS do not join the pool; those of an INFO behind it do."""
-        self.server.info.update(tls_required=True, connect_urls=["10.0.0.66:4222"])
+        self.server.info["tls_required"] = True
+        self.server.greeting = info_line(**self.server.info, connect_urls=["10.0.0.66:4222"])
         client, begun = self.begun(tls_options=Creator())
         peer = self.server.peer
-        peer.tls_is_up()
-        self.network.turn()
+        self.tls_is_up(peer)
+        self.network.advance()
         self.successResultOf(begun)
         self.assertEqual(client.servers, ("nats://one:4222",))
         peer.info(connect_urls=["10.0.0.2:4222"])
@@ -138,22 +151,22 @@ class UpgradeTests(TLSTestCase):
         client = self.new_client(["nats://one"], max_reconnect_attempts=-1)
         self.patch(connection, "connection_creator", lambda options, server: Creator(server.tls_name))
         begun = client.start()
-        self.network.turn()
+        self.network.advance()
         peer = self.server.peer
-        peer.tls_is_up()
+        self.tls_is_up(peer)
         self.network.advance(1)
         self.successResultOf(begun)
         peer.info(connect_urls=["10.0.0.2:4222"])
-        self.network.server("10.0.0.2")
+        self.network.server("10.0.0.2:4222")
         self.server.info["tls_required"] = False
         peer.cut()
         self.network.advance(5)
         reasons = [event.error for event in self.told(ConnectFailed)]
         self.assertEqual({type(reason) for reason in reasons}, {TLSNotAvailableError})
         self.assertEqual({event.url for event in self.told(ConnectFailed)}, {"nats://one:4222", "nats://10.0.0.2:4222"})
-        in_the_clear = [peer for server in self.network.servers.values() for peer in server.peers if not peer.wire.creators]
+        in_the_clear = [peer for server in self.network.servers.values() for peer in server.peers if not self.creators(peer)]
         self.assertGreater(len(in_the_clear), 2)
-        self.assertEqual([(peer.commands, peer.unread) for peer in in_the_clear], [([], b"")] * len(in_the_clear))
+        self.assertEqual([(peer.frames, peer.session.bytes_received) for peer in in_the_clear], [([], 0)] * len(in_the_clear))
 
 
 class FailureTests(TLSTestCase):
@@ -169,7 +182,7 @@ class FailureTests(TLSTestCase):
             reason = self.reason(begun)
             self.assertIsInstance(reason, TLSError)
             self.assertIs(reason.__cause__, cause)
-            self.assertEqual(self.server.peer.commands, [])
+            self.assertEqual(self.server.peer.frames, [])
         self.assertIn("certificate", str(reason))
 
     def test_handshake_that_does_not_end(self) -> None:
@@ -179,7 +192,7 @@ class FailureTests(TLSTestCase):
         reason = self.reason(begun)
         self.assertIsInstance(reason, ConnectTimeoutError)
         self.assertIn("TLS handshake", str(reason))
-        self.assertEqual(self.server.peer.commands, [])
+        self.assertEqual(self.server.peer.frames, [])
 
     def test_files_that_cannot_be_read(self) -> None:
         """Files are read at each attempt; one that is missing is the reason, and the next attempt may find it."""
@@ -190,8 +203,8 @@ class FailureTests(TLSTestCase):
         self.assertIn("/nonexistent/ca.pem", str(failed.error))
         self.patch(connection, "connection_creator", lambda options, server: Creator())
         self.network.advance(1)
-        self.server.peer.tls_is_up()
-        self.network.turn()
+        self.tls_is_up(self.server.peer)
+        self.network.advance()
         self.assertIs(client.status, ClientStatus.CONNECTED)
 
     def test_creators(self) -> None:
@@ -203,10 +216,10 @@ class FailureTests(TLSTestCase):
             return Creator(name)
 
         _, begun = self.begun(tls_options=make)
-        self.server.peer.tls_is_up()
-        self.network.turn()
+        self.tls_is_up(self.server.peer)
+        self.network.advance()
         self.successResultOf(begun)
-        self.assertEqual((names, self.server.peer.wire.creators[0].name), (["one"], "one"))
+        self.assertEqual((names, self.creators(self.server.peer)[0].name), (["one"], "one"))
         _, begun = self.begun(tls_options=5)
         self.assertIsInstance(self.reason(begun), ConfigurationError)
 
@@ -218,26 +231,26 @@ class FailureTests(TLSTestCase):
 
         _, begun = self.begun(tls_options=make)
         self.assertIn("no options today", str(self.reason(begun)))
-        self.assertEqual(self.server.peer.commands, [])
+        self.assertEqual(self.server.peer.frames, [])
 
     def test_name_of_discovered_servers(self) -> None:
         """A discovered address is verified against the name of the server that named it; an option wins over both."""
         for option, expected in ((None, ["one", "one"]), ("fixed.example", ["fixed.example"] * 2)):
             self.setUp()
             names: list[str] = []
-            self.network.server("10.0.0.2").info["tls_required"] = True
+            self.network.server("10.0.0.2:4222").info["tls_required"] = True
 
             def make(name: str, names: list[str] = names) -> Creator:
                 names.append(name)
                 return Creator(name)
 
             _, begun = self.begun(tls_options=make, tls_server_name=option)
-            self.server.peer.tls_is_up()
+            self.tls_is_up(self.server.peer)
             self.network.advance(1)
             self.successResultOf(begun)
             self.server.peer.info(connect_urls=["10.0.0.2:4222"])
             self.server.peer.cut()
-            self.network.turn()
+            self.network.advance()
             self.assertEqual(names, expected)
             self.tearDown()
 
@@ -246,24 +259,24 @@ class FailureTests(TLSTestCase):
         client, begun = self.begun(tls_options=Creator())
         peer = self.server.peer
         closed = client.close()
-        peer.tls_is_up()
-        self.network.turn()
+        self.tls_is_up(peer)
+        self.network.advance()
         self.successResultOf(closed)
         self.failureResultOf(begun)
-        self.assertEqual(peer.commands, [])
+        self.assertEqual(peer.frames, [])
 
     def test_fails_on_reconnecting(self) -> None:
         """A failure on the way back does not stick: when TLS works again, so does the client."""
         client, begun = self.begun(tls_options=Creator(), reconnect_wait=0.5)
-        self.server.peer.tls_is_up()
+        self.tls_is_up(self.server.peer)
         self.network.advance(1)
         self.successResultOf(begun)
         self.server.peer.cut()
-        self.network.turn()
+        self.network.advance()
         self.server.peer.hang_up(SSL.Error([("", "", "bad certificate")]))
         self.network.advance(0.5)
-        self.server.peer.tls_is_up()
-        self.network.turn()
+        self.tls_is_up(self.server.peer)
+        self.network.advance()
         self.assertIs(client.status, ClientStatus.CONNECTED)
         self.assertEqual(len(self.told(Disconnected)), 1)
 
@@ -273,24 +286,18 @@ class TLSFirstTests(TLSTestCase):
         """On a transport that is encrypted already there is no upgrade, whatever INFO says, and INFO is believed."""
         self.server.info.update(tls_required=True, connect_urls=["10.0.0.2:4222"])
         self.server.greeting = b""
+        self.network.tls = "first"
         client = self.new_client()
         begun = client.start()
-        self.encrypt_dials()
-        self.network.turn()
+        self.network.advance()
         peer = self.server.peer
         peer.send(info_line(**self.server.info))
-        self.network.turn()
+        self.network.advance()
         self.assertIs(self.successResultOf(begun), client)
-        self.assertEqual(peer.wire.creators, [])
-        self.assertIn(b'"tls_required":true', peer.take("CONNECT")[0].text)
+        self.assertEqual(self.creators(peer), [])
+        self.assertIs(peer.take(ConnectFrame)[0].options["tls_required"], True)
         self.assertEqual(client.servers, ("nats://one:4222", "nats://10.0.0.2:4222"))
         self.assertEqual(len(self.told(Connected)), 1)
-
-    def encrypt_dials(self) -> None:
-        for call in self.network.getDelayedCalls():
-            wire = getattr(call.func, "__self__", None)
-            if hasattr(wire, "creators"):
-                directlyProvides(wire, ISSLTransport, providedBy(wire))
 
     def test_endpoint_is_wrapped(self) -> None:
         """With ``tls_first`` the endpoint speaks TLS by itself: not a byte of NATS goes before, and a failure is typed."""

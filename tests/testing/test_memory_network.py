@@ -75,6 +75,15 @@ class PlaceTests(SynchronousTestCase):
         self.network.advance()
         self.assertEqual(self.network.leftovers(), [])
 
+    def test_times_of_dials(self) -> None:
+        """Times of attempts are what was asked for, and not sums of floats."""
+        self.network.refuse("a:4222")
+        for _ in range(4):
+            attempt = TCP4ClientEndpoint(self.network, "a", 4222).connect(Factory.forProtocol(Recorder))
+            self.assertRaises(ConnectionRefusedError, self.network.run, attempt)
+            self.network.advance(0.1)
+        self.assertEqual(self.network.dials, [(0.0, "a:4222"), (0.1, "a:4222"), (0.2, "a:4222"), (0.3, "a:4222")])
+
     def test_address_of_version_six(self) -> None:
         """A place may be an IPv6 address."""
         self.network.server("[::1]:4222")
@@ -197,6 +206,36 @@ class LinkTests(SynchronousTestCase):
         self.assertEqual(self.there.reads, [])
         for end in (self.there, self.client):
             self.assertIsInstance(end.reason.value, ConnectionLost)
+
+    def test_cut_for_another_reason(self) -> None:
+        """A cut may have any reason, which both ends are told."""
+        reason = TimeoutError("no answer")
+        self.link.cut(reason)
+        for end in (self.there, self.client):
+            self.assertIs(end.reason.value, reason)
+
+    def test_flush(self) -> None:
+        """What was written can be handed over at once, and does not come twice; an end that does not read gets it when it reads again."""
+        self.link.server.write(b"a")
+        self.link.server.flush()
+        self.assertEqual((self.client.reads, self.network.getDelayedCalls()), ([b"a"], []))
+        self.link.server.flush()
+        self.link.client.pauseProducing()
+        self.link.server.write(b"b")
+        self.link.server.flush()
+        self.assertEqual((self.client.reads, self.link.server.unsent, self.link.client.reading), ([b"a"], 1, False))
+        self.link.client.resumeProducing()
+        self.network.advance()
+        self.assertEqual((self.client.reads, self.network.getDelayedCalls()), ([b"a", b"b"], []))
+
+    def test_aborted(self) -> None:
+        """An end that gave up is told from one that closed, and gets nothing more, also where the connection breaks first."""
+        self.link.server.write(b"late")
+        self.link.cut_after(to_client=2)
+        self.client.transport.abortConnection()
+        self.link.server.flush()
+        self.assertEqual((self.link.client.aborted, self.link.server.aborted, self.client.reads), (True, False, []))
+        self.assertTrue(self.link.ended)
 
     def test_cut_in_the_middle(self) -> None:
         """A connection can break behind a number of bytes."""

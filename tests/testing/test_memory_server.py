@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import unittest
 from typing import Any
 
@@ -100,6 +101,25 @@ class SansIOTests(SynchronousTestCase):
         session = server.new_session()
         session.receive(b'CONNECT {"verbose":false}\r\nSUB a q 1\r\nSUB a q 2\r\n' + b"PUB a 0\r\n\r\n" * 5)
         self.assertEqual(session.data_to_send(), b"MSG a 2 0\r\n\r\n" * 5)
+
+    def test_bytes_received(self) -> None:
+        """What came from a client is counted, also where it is no whole frame yet."""
+        server = ServerCore()
+        session = server.new_session()
+        self.assertEqual(session.bytes_received, 0)
+        session.receive(b"PING\r\nPU")
+        session.receive(b"B")
+        self.assertEqual((session.bytes_received, len(server.frames())), (9, 1))
+
+    def test_info(self) -> None:
+        """A test can put keys into INFO, in the place of the server's own and besides them; a single INFO may say another thing again."""
+        server = ServerCore(name="n")
+        server.info.update(version="2.9.0", tls_available=True)
+        session = server.new_session()
+        session.start()
+        info = json.loads(session.data_to_send().removeprefix(b"INFO "))
+        self.assertEqual((info["version"], info["tls_available"], info["server_name"]), ("2.9.0", True, "n"))
+        self.assertIn(b'"version":"2.12.9"', server.info_line(session, version="2.12.9"))
 
 
 class ObservationTests(SynchronousTestCase):
