@@ -22,7 +22,7 @@ METADATA := setup.py pyproject.toml pynats_twisted/_version.py
 # What `make test` runs: test modules, packages, or options of trial.
 TESTS ?= tests
 
-# What starts no process and opens no port.
+# What needs no NATS server.
 UNIT := tests.test_imports tests.test_suite tests.behaviour tests.blocking tests.bridge tests.client tests.protocol tests.testing
 
 .PHONY: demo test unit lint docs clean FORCE
