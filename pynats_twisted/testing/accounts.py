@@ -49,6 +49,9 @@ class Operator:
         self.public_key = nkeys.public_key(self._seed)
         self.accounts: dict[str, Account] = {}
         self.system_account = self.account("SYS")
+        claims = {"type": "operator", "system_account": self.system_account.public_key}
+        # Issued once: a server refuses to reload a configuration in which the operator's JWT is another one.
+        self._jwt = encode_jwt(self._seed, self.public_key, self.name, claims)
 
     def __repr__(self) -> str:
         return f"<Operator {self.name!r} {self.public_key}>"
@@ -56,8 +59,7 @@ class Operator:
     @property
     def jwt(self) -> str:
         """The operator's JWT, signed by itself."""
-        claims = {"type": "operator", "system_account": self.system_account.public_key}
-        return encode_jwt(self._seed, self.public_key, self.name, claims)
+        return self._jwt
 
     def account(self, name: str, *, jetstream: bool | Mapping[str, int] = False, limits: Mapping[str, Any] | None = None) -> Account:
         """Make an account.

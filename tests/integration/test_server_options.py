@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import socket
 import ssl
+import time
 from pathlib import Path
+from unittest import mock
 
 from pynats_twisted.errors import ServerProcessError
 from pynats_twisted.testing import CertificateAuthority, Operator, ServerTLS
@@ -280,7 +282,9 @@ class JWTTests(IntegrationTestCase):
         witness = self.witness(server, jwt=user.jwt, sign=user.sign)
         stays = self.witness(server, jwt=other.jwt, sign=other.sign)
         account.revoke(user)
-        await server.reload()
+        # Whenever it comes: a second later, JWTs that are issued anew are other ones.
+        with mock.patch("time.time", lambda now=time.time: now() + 1):
+            await server.reload()
         witness.wait_closed()
         self.assertRaises(WitnessError, Witness, server.url, jwt=user.jwt, sign=user.sign)
         stays.flush()
