@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pynats_twisted.client.service import NatsService
     from pynats_twisted.client.subscription import Subscription
     from pynats_twisted.protocol.headers import Headers
-    from pynats_twisted.protocol.message import Msg
     from pynats_twisted.protocol.options import ClientOptions
+    from pynats_twisted.protocol.twin import Msg
 
 __all__ = [
     "ClientOptions",
@@ -41,7 +41,7 @@ __all__ = [
 _HOMES = {
     "ClientOptions": "pynats_twisted.protocol.options",
     "Headers": "pynats_twisted.protocol.headers",
-    "Msg": "pynats_twisted.protocol.message",
+    "Msg": "pynats_twisted.protocol.twin",
     "NatsClient": "pynats_twisted.client.client",
     "NatsClientFactory": "pynats_twisted.client.factory",
     "NatsProtocol": "pynats_twisted.client.connection",

@@ -23,6 +23,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "interfaces": frozenset({"errors", "protocol"}),
     "client": frozenset({"errors", "_version", "interfaces", "protocol"}),
     "blocking": frozenset({"errors", "_version", "protocol"}),
+    "jetstream": frozenset({"errors"}),
     "testing": frozenset({"errors", "_version", "interfaces", "protocol", "client"}),
     "bridge": frozenset({"errors", "_version", "interfaces", "protocol", "client"}),
 }
@@ -144,7 +145,7 @@ class LayerTests(SynchronousTestCase):
             {".".join(filter(None, found)) for found in imports_in(source, "pynats_twisted.protocol")},
             {
                 "pynats_twisted.client.factory",
-                "pynats_twisted.protocol.message.Msg",
+                "pynats_twisted.protocol.twin.Msg",
                 "pynats_twisted.errors",
                 "pynats_twisted.errors.NatsError",
                 "pynats_twisted.bridge.tap",

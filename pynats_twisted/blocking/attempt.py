@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ConfigurationError, ConnectTimeoutError, DisconnectedError, NatsError, TransportError
 from ..protocol.events import Event, EventType
-from ..protocol.message import Msg
 from ..protocol.state import ConnectionState
+from ..protocol.twin import Msg
 from .sockets import Address, Channel, Wanted
 
 if TYPE_CHECKING:

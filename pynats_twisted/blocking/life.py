@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ..protocol.info import ServerInfo
     from ..protocol.message import Msg
     from ..protocol.options import ClientOptions
-    from ..protocol.subscriptions import SubscriptionRecord
+    from ..protocol.twin import SubscriptionRecord
     from .sockets import Machine
 
 Listener = Callable[[StatusEvent], Any]

@@ -9,14 +9,14 @@ from typing import Protocol as Interface
 from ..errors import NatsError, StaleConnectionError, TransportError
 from ..protocol.encoder import encode_unsubscribe
 from ..protocol.events import Event, EventType
-from ..protocol.message import Msg
+from ..protocol.twin import Msg
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..protocol.connection import ConnectionProtocol
     from ..protocol.info import ServerInfo
-    from ..protocol.subscriptions import SubscriptionRecord
+    from ..protocol.twin import SubscriptionRecord
     from .outbound import Outbound
     from .sockets import Channel, Machine, Wanted
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ..protocol.headers import HeadersLike
     from ..protocol.message import Msg
-    from ..protocol.subscriptions import SubscriptionRecord
+    from ..protocol.twin import SubscriptionRecord
 
 
 class SubscriptionOwner(Interface):

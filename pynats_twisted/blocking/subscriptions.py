@@ -21,7 +21,7 @@ from .subscription import BlockingSubscription
 
 if TYPE_CHECKING:
     from ..protocol.headers import HeadersLike
-    from ..protocol.subscriptions import SubscriptionRecord
+    from ..protocol.twin import SubscriptionRecord
     from .inbox import Inbox
     from .life import Life
 

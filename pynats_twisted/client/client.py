@@ -160,9 +160,6 @@ class NatsClient(ClientLifecycle):
         :raises OutboundBufferFullError: ``max_pending_bytes``, or while disconnected ``reconnect_buffer_bytes``, are waiting.
         :raises ConnectionClosedError: :raises ConnectionDrainingError: the client takes nothing more.
         """
-        if self._publish_error is not None:
-            # The same object each time: without this its traceback would grow with each raise.
-            raise self._publish_error.with_traceback(None)
         return self.outbound.publish(subject, payload, reply, headers)
 
     def flush(self, timeout: float | None = None) -> Deferred[None]:
@@ -368,7 +365,7 @@ class NatsClient(ClientLifecycle):
         if self._ending:
             lost = self._close_error or ConnectionClosedError("the client was closed before it was drained")
         else:
-            self._publish_error = ConnectionDrainingError("the client is draining and takes no more publishes")
+            self.outbound.refusal = ConnectionDrainingError("the client is draining and takes no more publishes")
             try:
                 await self.flush(_FINAL_FLUSH)
             except FlushTimeoutError:

@@ -24,8 +24,8 @@ from zope.interface import implementer
 from ..errors import ConnectionClosedError, ConnectTimeoutError, DisconnectedError, NatsError, StaleConnectionError
 from ..protocol.connection import ConnectionProtocol
 from ..protocol.events import Closed, CloseReason, Event, EventType
-from ..protocol.message import Msg
 from ..protocol.state import ConnectionState
+from ..protocol.twin import Msg, hand_out
 from .connection_listener import RETIRED, ConnectionListener
 from .outbound import Outbound
 from .pings import Pings
@@ -137,22 +137,17 @@ class NatsProtocol(Protocol):
         outbound = self.outbound
         outbound.cork()
         try:
-            messages = size = 0
-            for event in core.events_received():
-                if event.__class__ is Msg:
-                    messages += 1
-                    size += len(event.data)
-                    subscription = event.subscription
-                    if subscription is not None:
-                        subscription._deliver(event)
-                    else:
-                        self._guarded(self.message_received, event)
-                else:
-                    self._handle(event)  # type: ignore[arg-type]
+            messages, size = hand_out(core.events_received(), self._other)
             self.messages += messages
             self.bytes_received += size
         finally:
             outbound.uncork()
+
+    def _other(self, event: Event | Msg) -> None:
+        if isinstance(event, Msg):
+            self._guarded(self.message_received, event)
+        else:
+            self._handle(event)
 
     def _handle(self, event: Event) -> None:
         if self._ended:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from ..errors import NatsError
     from ..protocol.events import Closed
     from ..protocol.info import ServerInfo
-    from ..protocol.subscriptions import SubscriptionRecord
+    from ..protocol.twin import SubscriptionRecord
     from .connection import NatsProtocol
 
 

@@ -2,85 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Generic, TypeVar
+from collections.abc import Callable, Collection
+from heapq import heapify, heappop, heappush
+from math import inf
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-K = TypeVar("K", bound=Hashable)
+# Below this number of entries those that are over are left where they are.
+_FEW = 256
 
 
-class Deadlines(Generic[K]):
-    """Calls ``expired`` with each key whose time has come.
+class Deadlines:
+    """Calls ``expired`` with each key whose time has come, the earliest first.
 
-    Keys with the same number of seconds expire in the order in which they were added, so each such group is a queue, and
-    only the heads of the queues decide when the timer is due. Adding and removing cost the same however many there are.
+    Most keys are taken out of ``alive`` long before, and nobody tells this: their entries are passed over when their turn comes, or
+    thrown out together when they are more than the others. So a deadline costs about the same however many there are, and being
+    in time costs nothing.
+
+    :param alive: the keys that can still expire. None is used again for something else.
     """
 
-    __slots__ = ("_call", "_due", "_expired", "_groups", "_reactor", "_seconds")
+    __slots__ = ("_alive", "_bound", "_call", "_due", "_expired", "_heap", "_reactor")
 
-    def __init__(self, reactor: IReactorTime, expired: Callable[[K], None]) -> None:
+    def __init__(self, reactor: IReactorTime, alive: Collection[str], expired: Callable[[str], None]) -> None:
         self._reactor = reactor
+        self._alive = alive
         self._expired = expired
-        self._groups: dict[float, dict[K, float]] = {}
-        self._seconds: dict[K, float] = {}
+        # Where two times are the same, the keys decide.
+        self._heap: list[tuple[float, str]] = []
+        # With more entries than this it is time to look for those that are over.
+        self._bound = _FEW
         self._call: IDelayedCall | None = None
-        self._due = 0.0
+        # When the timer is due.
+        self._due = inf
 
     def __len__(self) -> int:
-        return len(self._seconds)
+        """The entries, also those whose keys are not alive any more."""
+        return len(self._heap)
 
-    def add(self, key: K, seconds: float) -> None:
-        """Expire ``key`` in ``seconds``."""
-        due = self._reactor.seconds() + seconds
-        group = self._groups.get(seconds)
-        if group is None:
-            group = self._groups[seconds] = {}
-        group[key] = due
-        self._seconds[key] = seconds
-        if self._call is None:
+    def set(self, key: str, due: float) -> None:
+        """Expire ``key`` at that time of the reactor. A key may have several deadlines."""
+        heap = self._heap
+        heappush(heap, (due, key))
+        if due < self._due:
             self._due = due
-            self._call = self._reactor.callLater(seconds, self._sweep)
-        elif due < self._due:
-            self._due = due
-            self._call.reset(seconds)
-
-    def remove(self, key: K) -> None:
-        """``key`` does not expire any more. The timer stays: it stops by itself when it finds nothing."""
-        seconds = self._seconds.pop(key, None)
-        if seconds is not None:
-            group = self._groups[seconds]
-            del group[key]
-            if not group:
-                # Times that are computed are seldom the same twice: their groups must not pile up.
-                del self._groups[seconds]
+            if self._call is not None:
+                self._call.cancel()
+            self._call = self._reactor.callLater(max(0.0, due - self._reactor.seconds()), self._sweep)
+        if len(heap) > self._bound:
+            self._throw_out()
 
     def clear(self) -> None:
         """Nothing expires any more, and the timer is gone."""
-        self._groups.clear()
-        self._seconds.clear()
+        self._heap.clear()
+        self._bound = _FEW
+        self._due = inf
         if self._call is not None:
             self._call.cancel()
             self._call = None
 
+    def _throw_out(self) -> None:
+        heap, alive = self._heap, self._alive
+        heap[:] = [entry for entry in heap if entry[1] in alive]
+        heapify(heap)
+        self._bound = max(_FEW, 4 * len(heap))
+
     def _sweep(self) -> None:
         self._call = None
+        self._due = inf
+        heap, alive = self._heap, self._alive
+        if len(heap) > 2 * len(alive):
+            # Cheaper than to take them from the top one by one.
+            self._throw_out()
         now = self._reactor.seconds()
-        expired: list[K] = []
-        for group in self._groups.values():
-            for key, due in group.items():
+        expired: list[str] = []
+        while heap:
+            due, key = heap[0]
+            if key in alive:
                 if due > now:
+                    self._due = due
+                    self._call = self._reactor.callLater(due - now, self._sweep)
                     break
                 expired.append(key)
+            heappop(heap)
         for key in expired:
-            self.remove(key)
-        self._rearm(now)
-        for key in expired:
-            self._expired(key)
-
-    def _rearm(self, now: float) -> None:
-        heads = [next(iter(group.values())) for group in self._groups.values()]
-        if heads:
-            self._due = min(heads)
-            self._call = self._reactor.callLater(max(0.0, self._due - now), self._sweep)
+            if key in alive:
+                self._expired(key)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, ITransport
 
     from ..protocol.info import ServerInfo
-    from ..protocol.subscriptions import SubscriptionRecord
+    from ..protocol.twin import SubscriptionRecord
     from .connection import NatsProtocol
     from .factory import NatsClientFactory
     from .requests import Requests
@@ -69,7 +69,6 @@ class ClientLifecycle:
         self._connected = Waiters[Any]()
         self._closed = OneShot()
         self._close_error: NatsError | None = None
-        self._publish_error: NatsError | None = None
         self._ending = False
         self._end_call: IDelayedCall | None = None
         self._leaving = False
@@ -124,9 +123,9 @@ class ClientLifecycle:
         self._ending = True
         self._stop_migration()
         self._close_error = self._close_error or error
-        self._publish_error = self._closed_error()
+        closed = self.outbound.refusal = self._closed_error()
         # Handlers get nothing more from here on, whatever the connection still brings.
-        self._subscriptions.closed(self._publish_error)
+        self._subscriptions.closed(closed)
         self._factory.stopTrying()
         protocol = self._protocol or self._factory.protocol_in_use
         if protocol is not None:
@@ -143,7 +142,7 @@ class ClientLifecycle:
         self._ending = True
         self._status = ClientStatus.CLOSED
         error = self._closed_error()
-        self._publish_error = error
+        self.outbound.refusal = error
         undelivered = self.outbound.close(error)
         self._requests.closed(error)
         self._subscriptions.closed(error)

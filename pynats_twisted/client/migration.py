@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..protocol.events import Closed
     from ..protocol.info import ServerInfo
     from ..protocol.message import Msg
-    from ..protocol.subscriptions import SubscriptionRecord
+    from ..protocol.twin import SubscriptionRecord
     from .lifecycle import ClientLifecycle
 
 # Other servers of the cluster have to hear of the new subscriptions before they hear that the old ones are gone.

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 
 from ..errors import ConfigurationError, NatsError, NoRespondersError
-from .waiting import Ready
 
 if TYPE_CHECKING:
     from ..protocol.message import Msg
@@ -32,12 +31,12 @@ class RequestMany(AsyncIterator["Msg"]):
     def __init__(
         self,
         requests: Requests,
-        token: str,
+        reply: str,
         subject: str,
         *,
         max_msgs: int | None,
         stall: float | None,
-        timeout: float,
+        end: float,
         sentinel: Callable[[Msg], bool] | None,
         bounds: tuple[int, int],
     ) -> None:
@@ -49,16 +48,19 @@ class RequestMany(AsyncIterator["Msg"]):
         self.reason: str | None = None
         self.dropped = 0
         self._requests = requests
-        self._token = token
+        self.reply = reply
         self._max_msgs = max_msgs
         self._stall = stall
         self._sentinel = sentinel
         # Replies, and their bytes, that may wait to be taken; 0 for no bound.
         self._max_waiting, self._max_bytes = bounds
         self._count = 0
-        self._end = requests.now + timeout
-        # What it means when the deadline of now comes.
+        self._end = end
+        # When it is over where no reply comes before, and what that means.
+        self._due = end
         self._deadline = "timeout"
+        # When :meth:`expired` is called: then, or earlier.
+        self.alarm = end
         self._queue: deque[Msg] = deque()
         self._bytes = 0
         self._waiting: deque[Deferred[Msg]] = deque()
@@ -72,16 +74,16 @@ class RequestMany(AsyncIterator["Msg"]):
     def __aiter__(self) -> RequestMany:
         return self
 
-    def __anext__(self) -> Awaitable[Msg]:
+    async def __anext__(self) -> Msg:
         if self._queue:
             msg = self._queue.popleft()
             self._bytes -= msg.size
-            return Ready(msg)
+            return msg
         if self.reason is not None:
-            return fail(self._end_error())
+            raise self._end_error()
         waiter: Deferred[Msg] = Deferred(self._waiting.remove)
         self._waiting.append(waiter)
-        return waiter
+        return await waiter
 
     def collect(self) -> Deferred[list[Msg]]:
         """All replies, when the last has come.
@@ -96,7 +98,7 @@ class RequestMany(AsyncIterator["Msg"]):
 
     def cancel(self) -> None:
         """Take no more replies. Who leaves the loop early may call it; else the request ends by itself, at its timeout."""
-        self._requests.forget(self._token)
+        self._requests.forget(self.reply)
         self._finish("cancelled")
 
     def _end_error(self) -> BaseException:
@@ -114,7 +116,7 @@ class RequestMany(AsyncIterator["Msg"]):
             try:
                 is_last = self._sentinel(msg)
             except Exception as error:  # noqa: BLE001 - the user's code; the iteration raises it
-                self._requests.forget(self._token)
+                self._requests.forget(self.reply)
                 self._error = error
                 self._finish("error")
                 return
@@ -122,17 +124,15 @@ class RequestMany(AsyncIterator["Msg"]):
                 # It was cancelled in there.
                 return
             if is_last:
-                self._requests.forget(self._token)
+                self._requests.forget(self.reply)
                 self._finish("sentinel")
                 return
         self._count += 1
         last = self._max_msgs is not None and self._count >= self._max_msgs
         if last:
-            self._requests.forget(self._token)
+            self._requests.forget(self.reply)
         elif self._stall is not None:
-            left = max(0.0, self._end - self._requests.now)
-            self._deadline = "stall" if self._stall < left else "timeout"
-            self._requests.extend(self._token, min(self._stall, left))
+            self._wait_anew(self._stall)
         if self._waiting:
             self._waiting.popleft().callback(msg)
         elif self._is_full(msg.size):
@@ -148,15 +148,28 @@ class RequestMany(AsyncIterator["Msg"]):
             (self._max_waiting and len(self._queue) >= self._max_waiting) or (self._max_bytes and self._bytes + size > self._max_bytes)
         )
 
+    def _wait_anew(self, stall: float) -> None:
+        due = self._requests.seconds() + stall
+        self._deadline = "stall" if due < self._end else "timeout"
+        self._due = min(due, self._end)
+        if self._due < self.alarm:
+            self.alarm = self._due
+            self._requests.set_alarm(self)
+
     def expired(self) -> None:
-        """The deadline has come: the whole time is over, or nothing came for the stall time."""
+        """The alarm: the whole time is over, or nothing came for the stall time, or it is too early because something came meanwhile."""
+        if self.alarm < self._due:
+            self.alarm = self._due
+            self._requests.set_alarm(self)
+            return
+        self._requests.forget(self.reply)
         self._finish(self._deadline)
 
     def failed(self, error: NatsError) -> None:
         """The request cannot be answered any more."""
         if self.reason is not None:
             return
-        self._requests.forget(self._token)
+        self._requests.forget(self.reply)
         self._error = error
         self._finish("error")
 

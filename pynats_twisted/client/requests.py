@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from os import urandom
+from functools import partial
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, succeed
@@ -24,22 +24,38 @@ if TYPE_CHECKING:
     from ..protocol.encoder import Payload
     from ..protocol.headers import HeadersLike
     from ..protocol.message import Msg
-    from ..protocol.subscriptions import SubscriptionRecord
+    from ..protocol.twin import SubscriptionRecord
     from .client import NatsClient
 
 
+# Reply subjects are numbered from here on: numbers of one length, so that they are in order as text, too.
+_FIRST_NUMBER = 1_000_000
+
+
+# A request that wants one reply: who waits for it, and where it was sent. Not a class of its own, for speed.
+_Single = tuple[Deferred["Msg"], str]
+
+
 class Requests:
-    """The requests in flight of one client."""
+    """The requests in flight of one client.
+
+    Each has a reply subject of its own: a prefix that nobody can guess, and a number.
+    """
+
+    _takes_runs = False
 
     def __init__(self, client: NatsClient) -> None:
         options = client.options
         check_inbox_prefix(options.inbox_prefix)
         self._client = client
+        self._publish = client.outbound.publish
+        self.seconds: Callable[[], float] = client.reactor.seconds
         self._limit = options.max_requests_in_flight
         self._prefix = new_inbox(options.inbox_prefix) + "."
-        self._skip = len(self._prefix)
-        self._waiting: dict[str, _Request | RequestMany] = {}
-        self._deadlines = Deadlines[str](client.reactor, self._expired)
+        self._number = _FIRST_NUMBER
+        # By their reply subjects.
+        self._waiting: dict[str, _Single | RequestMany] = {}
+        self._deadlines = Deadlines(client.reactor, self._waiting, self._expired)
         self._record: SubscriptionRecord | None = None
         self._idle: list[Deferred[None]] = []
 
@@ -52,10 +68,12 @@ class Requests:
 
     def request(self, subject: str, payload: Payload, headers: HeadersLike | None, timeout: float) -> Deferred[Msg]:
         """Publish with a reply subject of its own, and wait for the first reply."""
-        token = self._new_token()
-        request = _Request(self, token, subject)
-        self._begin(token, request, payload, headers, timeout)
-        return request.result
+        reply = self._new_reply()
+        self._publish(subject, payload, reply, headers)
+        waiter: Deferred[Msg] = Deferred(partial(self._cancelled, reply))
+        self._waiting[reply] = waiter, subject
+        self._deadlines.set(reply, self.seconds() + timeout)
+        return waiter
 
     def request_many(
         self,
@@ -68,27 +86,23 @@ class Requests:
         sentinel: Callable[[Msg], bool] | None,
     ) -> RequestMany:
         """Publish with a reply subject of its own, and hand out all replies."""
-        token = self._new_token()
         options = self._client.options
         bounds = (options.pending_msgs, options.pending_bytes)
-        many = RequestMany(self, token, subject, max_msgs=max_msgs, stall=stall, timeout=timeout, sentinel=sentinel, bounds=bounds)
-        self._begin(token, many, payload, headers, timeout)
+        reply = self._new_reply()
+        end = self.seconds() + timeout
+        many = RequestMany(self, reply, subject, max_msgs=max_msgs, stall=stall, end=end, sentinel=sentinel, bounds=bounds)
+        self._publish(subject, payload, reply, headers)
+        self._waiting[reply] = many
+        self._deadlines.set(reply, end)
         return many
 
-    def _begin(self, token: str, waiting: _Request | RequestMany, payload: Payload, headers: HeadersLike | None, timeout: float) -> None:
-        if self._record is None:
-            self._subscribe()
-        self._client.publish(waiting.subject, payload, self._prefix + token, headers)
-        self._waiting[token] = waiting
-        self._deadlines.add(token, timeout)
-
-    def _new_token(self) -> str:
+    def _new_reply(self) -> str:
         if len(self._waiting) >= self._limit:
             raise TooManyRequestsError(f"{len(self._waiting)} requests are in flight, the bound is {self._limit}")
-        token = urandom(6).hex()
-        while token in self._waiting:
-            token = urandom(6).hex()
-        return token
+        if self._record is None:
+            self._subscribe()
+        self._number = number = self._number + 1
+        return f"{self._prefix}{number}"
 
     def _subscribe(self) -> None:
         core = self._client.core
@@ -99,45 +113,60 @@ class Requests:
     # --- replies ---------------------------------------------------------------------------------------------
 
     def _deliver(self, msg: Msg) -> None:
-        token = msg.subject[self._skip :]
-        waiting = self._waiting.get(token)
-        if waiting is None:
-            if len(self._waiting) == 1 and not msg.subject.startswith(self._prefix):
-                # A mapping rewrote the subject; with one request in flight it is clear whose reply this is.
-                token, waiting = next(iter(self._waiting.items()))
-            else:
+        reply = msg.subject
+        waiting = self._waiting
+        request = waiting.get(reply)
+        if request is None:
+            if len(waiting) != 1 or reply.startswith(self._prefix):
                 self._client.counters.late_replies += 1
                 return
-        waiting.received(msg)
+            # A mapping rewrote the subject; with one request in flight it is clear whose reply this is.
+            ((reply, request),) = waiting.items()
+        if not isinstance(request, tuple):
+            request.received(msg)
+            return
+        del waiting[reply]
+        waiter, subject = request
+        if not msg.data and msg.status == NO_RESPONDERS:
+            waiter.errback(NoRespondersError(subject))
+        else:
+            waiter.callback(msg)
+        if self._idle and not waiting:
+            self._tell_idle()
+
+    def _deliver_run(self, msgs: list[Msg]) -> None:
+        for msg in msgs:
+            self._deliver(msg)
 
     def _respond(self, reply: str, payload: bytes, headers: HeadersLike | None) -> Awaitable[None]:
-        return self._client.publish(reply, payload, headers=headers)
+        return self._publish(reply, payload, None, headers)
 
-    def forget(self, token: str) -> None:
+    def _cancelled(self, reply: str, _: Deferred[Msg]) -> None:
+        self.forget(reply)
+        self.settled()
+
+    def forget(self, reply: str) -> None:
         """A request is over. Whoever made it is told now, and then :meth:`settled` is called."""
-        if self._waiting.pop(token, None) is not None:
-            self._deadlines.remove(token)
+        self._waiting.pop(reply, None)
 
     def settled(self) -> None:
         """Whoever made a request has been told of its end."""
         if self._idle and not self._waiting:
             self._tell_idle()
 
-    def extend(self, token: str, seconds: float) -> None:
-        """A request is over that many seconds from now, where nothing comes before."""
-        self._deadlines.remove(token)
-        self._deadlines.add(token, seconds)
+    def set_alarm(self, many: RequestMany) -> None:
+        """Call :meth:`RequestMany.expired` at its ``alarm``."""
+        self._deadlines.set(many.reply, many.alarm)
 
-    @property
-    def now(self) -> float:
-        seconds: float = self._client.reactor.seconds()
-        return seconds
-
-    def _expired(self, token: str) -> None:
-        waiting = self._waiting.pop(token, None)
-        if waiting is not None:
-            waiting.expired()
-            self.settled()
+    def _expired(self, reply: str) -> None:
+        request = self._waiting[reply]
+        if not isinstance(request, tuple):
+            request.expired()
+            return
+        del self._waiting[reply]
+        waiter, subject = request
+        waiter.errback(RequestTimeoutError(f"no reply to the request on {subject!r} in time"))
+        self.settled()
 
     def when_idle(self) -> Deferred[None]:
         """Fires when no request is in flight."""
@@ -173,17 +202,28 @@ class Requests:
             self.fail_all(error)
             return True
         if error.operation == "publish":
-            meant = [waiting for waiting in self._waiting.values() if waiting.subject == error.subject]
+            meant = [reply for reply, request in self._waiting.items() if _subject(request) == error.subject]
         else:
-            meant = [waiting for token, waiting in self._waiting.items() if self._prefix + token == error.subject]
-        for waiting in meant:
-            waiting.failed(error)
+            meant = [reply for reply in self._waiting if reply == error.subject]
+        for reply in meant:
+            self._fail(reply, error)
         return bool(meant)
 
     def fail_all(self, error: NatsError) -> None:
         """Every request in flight ends with this error."""
-        for waiting in list(self._waiting.values()):
-            waiting.failed(error)
+        for reply in list(self._waiting):
+            self._fail(reply, error)
+
+    def _fail(self, reply: str, error: NatsError) -> None:
+        request = self._waiting.pop(reply, None)
+        if request is None:
+            # Cancelled by whoever was told of the same error just before.
+            return
+        if isinstance(request, tuple):
+            request[0].errback(error)
+            self.settled()
+        else:
+            request.failed(error)
 
     def closed(self, error: NatsError) -> None:
         """The client has ended."""
@@ -192,36 +232,5 @@ class Requests:
         self._tell_idle()
 
 
-class _Request:
-    """One request that wants one reply."""
-
-    __slots__ = ("_requests", "_token", "result", "subject")
-
-    def __init__(self, requests: Requests, token: str, subject: str) -> None:
-        self._requests = requests
-        self._token = token
-        self.subject = subject
-        self.result: Deferred[Msg] = Deferred(self._cancelled)
-
-    def _cancelled(self, _: Deferred[Msg]) -> None:
-        self._requests.forget(self._token)
-        self._requests.settled()
-
-    def received(self, msg: Msg) -> None:
-        self._requests.forget(self._token)
-        if msg.status == NO_RESPONDERS and not msg.data:
-            self.result.errback(NoRespondersError(self.subject))
-        else:
-            self.result.callback(msg)
-        self._requests.settled()
-
-    def expired(self) -> None:
-        self.result.errback(RequestTimeoutError(f"no reply to the request on {self.subject!r} in time"))
-
-    def failed(self, error: NatsError) -> None:
-        if self.result.called:
-            # Cancelled by whoever was told of the same error just before.
-            return
-        self._requests.forget(self._token)
-        self.result.errback(error)
-        self._requests.settled()
+def _subject(request: _Single | RequestMany) -> str:
+    return request[1] if isinstance(request, tuple) else request.subject

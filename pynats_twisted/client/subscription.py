@@ -4,32 +4,34 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Generator
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 from ..errors import (
-    ConfigurationError,
     ConnectionClosedError,
     NatsError,
     NextMessageTimeoutError,
-    SlowConsumerError,
     SubscriptionClosedError,
 )
-from .delivery import Handler, HandlerRunner, KeyFunction
-from .waiting import OneShot, Ready, Waiters, check_seconds
+from .backlog import Backlog, check_options
+from .backlog import Overflow as Overflow
+from .delivery import Handler, KeyFunction
+from .waiting import OneShot, Waiters, check_seconds
 
 if TYPE_CHECKING:
     from ..protocol.headers import HeadersLike
     from ..protocol.message import Msg
-    from ..protocol.subscriptions import SubscriptionRecord
+    from ..protocol.twin import SubscriptionRecord
     from .subscriptions import ClientSubscriptions
 
-Overflow = Literal["drop-new", "drop-old", "pause", "error"]
+# What was confirmed stays so: all that were can share it.
+_CONFIRMED = OneShot()
+_CONFIRMED.happen()
 
 
-class Subscription:
+class Subscription(Backlog):
     """A subscription to a subject, over all reconnects, until it ends.
 
     It ends by :meth:`unsubscribe`, :meth:`drain`, the last message of its limit, a denied permission, the overflow policy
@@ -42,6 +44,22 @@ class Subscription:
     :ivar dropped: messages that were dropped because too many were waiting.
     :ivar error: what ended it, or None.
     """
+
+    __slots__ = (
+        "__weakref__",
+        "_closed",
+        "_closing",
+        "_confirmation",
+        "_drain_error",
+        "_draining",
+        "_error_told",
+        "_owner",
+        "_record",
+        "_waiting",
+        "error",
+        "queue",
+        "sid",
+    )
 
     def __init__(
         self,
@@ -57,58 +75,29 @@ class Subscription:
         ordered_by: KeyFunction | None,
     ) -> None:
         check_options(handler, pending_msgs, pending_bytes, overflow, concurrency, ordered_by)
-        self.subject = subject
+        super().__init__(subject, handler, concurrency, ordered_by, pending_msgs, pending_bytes, overflow)
+        self._owner = owner
         self.queue = queue
         self.sid = 0
-        self.dropped = 0
         self.error: NatsError | None = None
-        self._owner = owner
         self._record: SubscriptionRecord | None = None
-        self._max_msgs = pending_msgs
-        self._max_bytes = pending_bytes
-        self._overflow = overflow
-        self._queue: deque[Msg] = deque()
-        self._waiting: deque[Deferred[Msg]] = deque()
-        self._pending_msgs = 0
-        self._pending_bytes = 0
-        self._slow = False
-        # No more messages come from the server.
-        self._ended = False
         # Nothing is handed out any more.
         self._closed = False
         self._draining = False
         self._drain_error: NatsError | None = None
         # ``async for`` raises what ended the subscription once, and then stops.
         self._error_told = False
-        self._confirmation = OneShot()
-        self._closing = Waiters[None]()
-        self._runner: HandlerRunner | None = None
-        self._direct = False
-        if handler is not None:
-            self._runner = HandlerRunner(handler, concurrency, ordered_by, self._queue, self._started, self._failed, self._check_end)
-            self._direct = ordered_by is None
+        # Whoever waits for a message, for the confirmation, for the end.
+        self._waiting: deque[Deferred[Msg]] | None = None
+        self._confirmation: OneShot | None = None
+        self._closing: Waiters[None] | None = None
 
     # --- what is known ---------------------------------------------------------------------------------------
-
-    @property
-    def pending_msgs(self) -> int:
-        """Messages that wait to be handled or taken."""
-        return self._pending_msgs
-
-    @property
-    def pending_bytes(self) -> int:
-        """Bytes of the messages that wait: subject, reply, headers and payload."""
-        return self._pending_bytes
 
     @property
     def delivered(self) -> int:
         """Messages that came from the server, over all connections."""
         return self._record.delivered if self._record is not None else 0
-
-    @property
-    def active_handlers(self) -> int:
-        """Handlers that are running."""
-        return self._runner.active if self._runner is not None else 0
 
     @property
     def closed(self) -> bool:
@@ -118,92 +107,72 @@ class Subscription:
     @property
     def waited_for(self) -> bool:
         """Somebody waits for its confirmation or for a message, and is told what ends it."""
-        return self._confirmation.waited_for or bool(self._waiting)
+        return bool(self._waiting) or (self._confirmation is not None and self._confirmation.waited_for)
+
+    @property
+    def waits_for_confirmation(self) -> bool:
+        """Its confirmation was asked for, and neither came nor was denied."""
+        return self._confirmation is not None and not self._confirmation.done
 
     def __repr__(self) -> str:
         queue = f" queue={self.queue!r}" if self.queue else ""
         state = "closed" if self._closed else "ending" if self._ended else "draining" if self._draining else "open"
-        return f"<Subscription {self.sid} {self.subject!r}{queue} {state}, {self._pending_msgs} waiting>"
+        return f"<Subscription {self.sid} {self.subject!r}{queue} {state}, {self.pending_msgs} waiting>"
 
     # --- messages come ---------------------------------------------------------------------------------------
 
-    def _deliver(self, msg: Msg) -> None:
-        if self._ended:
+    def _deliver_run(self, msgs: list[Msg]) -> None:
+        if self._handler is not None:
+            super()._deliver_run(msgs)
             return
-        runner = self._runner
-        if runner is not None:
-            if self._direct and not runner.active and not self._queue:
-                runner.run(msg)
-                if self._ended:
-                    # By the handler itself.
-                    self._check_end()
-                return
-        elif self._waiting:
+        if len(msgs) == 1:
+            self._deliver(msgs[0])
+            return
+        # Whoever waits for messages is told when all have come: then the second and the following cost no waiting.
+        if self._queue is None:
+            self._queue = deque()
+        queue = self._queue
+        for msg in msgs:
+            size = msg.size
+            if self._ended or len(queue) >= self._max_msgs or self._bytes + size > self._max_bytes:
+                self._keep(msg)
+            else:
+                queue.append(msg)
+                self._bytes += size
+        if self._waiting:
+            self._wake()
+
+    def _wait(self, msg: Msg) -> None:
+        if self._waiting and not self._queue:
             self._waiting.popleft().callback(msg)
-            return
-        size = msg.size
-        if self._over(size) and not self._make_room(size):
-            return
-        self._queue.append(msg)
-        self._pending_msgs += 1
-        self._pending_bytes += size
-        if runner is not None:
-            runner.pump()
-            if self._ended:
-                self._check_end()
+        elif self._keep(msg) and self._key_of is not None:
+            # Other messages get their turn when a handler has ended: this one may be of a key that is free.
+            self._settle()
 
-    def _make_room(self, size: int) -> bool:
-        """Too much is waiting: do what the policy says. Returns whether the message is still taken."""
-        overflow = self._overflow
-        if overflow == "pause" and self._owner.pause_reading(self):
-            # What was already read is still taken: no more than the transport reads at once.
-            return True
-        if overflow == "error":
-            self._count_dropped()
-            self._end_with(SlowConsumerError(self.subject, self._pending_msgs, self._pending_bytes))
-            self._owner.leave(self)
+    def _tell_takers(self) -> bool:
+        if not self._waiting:
             return False
-        if overflow == "drop-old" and not (self._max_bytes and size > self._max_bytes):
-            while self._queue and self._over(size):
-                self._forget(self._queue.popleft())
-                self._count_dropped()
-            # Where all that waits is behind a busy key it is the new one that goes, as one that is too large for any room.
-            if not self._over(size):
-                return True
-        self._count_dropped()
-        return False
+        self._wake()
+        return True
 
-    def _over(self, size: int) -> bool:
-        return bool(
-            (self._max_msgs and self._pending_msgs >= self._max_msgs) or (self._max_bytes and self._pending_bytes + size > self._max_bytes)
-        )
+    def _tell_dropped(self, first: bool) -> None:
+        self._owner.message_dropped(self, first)
 
-    def _forget(self, msg: Msg) -> None:
-        self._pending_msgs -= 1
-        self._pending_bytes -= msg.size
+    def _overflowed(self, error: NatsError) -> None:
+        self._end_with(error)
+        self._owner.leave(self)
 
-    def _count_dropped(self) -> None:
-        self.dropped += 1
-        self._owner.message_dropped(self, first=not self._slow)
-        self._slow = True
+    def _pause_reading(self) -> bool:
+        return self._owner.pause_reading(self)
 
-    def _started(self, msg: Msg) -> None:
-        """A message has left the queue, for its handler or its taker."""
-        self._forget(msg)
-        if (self._slow or self._overflow == "pause") and self._has_caught_up():
-            self._slow = False
-            self._owner.resume_reading(self)
-
-    def _has_caught_up(self) -> bool:
-        return self._pending_msgs * 2 <= (self._max_msgs or self._pending_msgs * 2) and self._pending_bytes * 2 <= (
-            self._max_bytes or self._pending_bytes * 2
-        )
+    def _resume_reading(self) -> None:
+        self._owner.resume_reading(self)
 
     def _failed(self, msg: Msg, failure: Failure) -> None:
         self._owner.handler_failed(self, msg, failure)
 
     def _respond(self, reply: str, payload: bytes, headers: HeadersLike | None) -> Awaitable[None]:
-        return self._owner.publish(reply, payload, headers)
+        return self._owner.publish(reply, payload, None, headers)
 
     # --- messages are taken ----------------------------------------------------------------------------------
 
@@ -217,15 +186,20 @@ class Subscription:
         :raises SubscriptionClosedError: the subscription has ended, and every message was taken; where an error ended
             it, that one is raised instead.
         """
-        self._check_no_handler("next")
+        if self._handler is not None:
+            self._refuse_taking("next")
         if timeout is not None:
             check_seconds("timeout", timeout)
-        if self._queue:
-            return succeed(self._take())
-        if self._ended or self._closed:
+        queue = self._queue
+        if queue and not self._waiting:
+            msg = queue.popleft()
+            self._bytes -= msg.size
+            if self._was_full or self._ended:
+                self._taken()
+            return succeed(msg)
+        if self._ended and not queue:
             return fail(self._end_error())
-        waiter: Deferred[Msg] = Deferred(self._waiting.remove)
-        self._waiting.append(waiter)
+        waiter = self._new_taker()
         if timeout is not None:
             subject = self.subject
 
@@ -236,43 +210,63 @@ class Subscription:
         return waiter
 
     def __aiter__(self) -> Subscription:
-        self._check_no_handler("async for")
+        if self._handler is not None:
+            self._refuse_taking("async for")
         return self
 
-    def __anext__(self) -> Awaitable[Msg]:
-        if self._queue:
-            return Ready(self._take())
-        if self._ended or self._closed:
-            return fail(self._iteration_end())
+    async def __anext__(self) -> Msg:
+        queue = self._queue
+        if queue and not self._waiting:
+            msg = queue.popleft()
+            self._bytes -= msg.size
+            if self._was_full or self._ended:
+                self._taken()
+            return msg
+        if not self._ended or queue:
+            try:
+                return await self._new_taker()
+            except SubscriptionClosedError:
+                raise StopAsyncIteration from None
+            except NatsError as end:
+                if self._is_quiet_end(end):
+                    raise StopAsyncIteration from None
+                self._error_told = True
+                raise
+        error = self.error
+        if error is None or self._error_told or self._is_quiet_end(error):
+            raise StopAsyncIteration
+        self._error_told = True
+        raise error
+
+    def _is_quiet_end(self, error: NatsError) -> bool:
+        return isinstance(error, ConnectionClosedError) and self._owner.closed_on_purpose
+
+    def _new_taker(self) -> Deferred[Msg]:
+        if self._waiting is None:
+            self._waiting = deque()
         waiter: Deferred[Msg] = Deferred(self._waiting.remove)
         self._waiting.append(waiter)
-        waiter.addErrback(self._end_iteration)
         return waiter
 
-    def _end_iteration(self, failure: Failure) -> Any:
-        if failure.check(SubscriptionClosedError):
-            raise StopAsyncIteration
-        if failure.check(ConnectionClosedError) and self._owner.closed_on_purpose:
-            raise StopAsyncIteration
-        self._error_told = True
-        return failure
-
-    def _iteration_end(self) -> BaseException:
-        if self.error is None or self._error_told or (isinstance(self.error, ConnectionClosedError) and self._owner.closed_on_purpose):
-            return StopAsyncIteration()
-        self._error_told = True
-        return self.error
-
-    def _take(self) -> Msg:
-        msg = self._queue.popleft()
-        self._started(msg)
-        if not self._queue and self._ended:
+    def _taken(self) -> None:
+        """A message was taken that had been too many, or that may have been the last."""
+        if self._was_full:
+            self._check_room()
+        if self._ended:
             self._check_end()
-        return msg
 
-    def _check_no_handler(self, what: str) -> None:
-        if self._runner is not None:
-            raise SubscriptionClosedError(f"the subscription to {self.subject!r} has a handler: {what} has nothing to take")
+    def _wake(self) -> None:
+        """Give what waits to those who wait, each in their order."""
+        queue, waiting = self._queue, self._waiting
+        while queue and waiting:
+            msg = queue.popleft()
+            self._left(msg)
+            waiting.popleft().callback(msg)
+        if self._ended:
+            self._check_end()
+
+    def _refuse_taking(self, what: str) -> None:
+        raise SubscriptionClosedError(f"the subscription to {self.subject!r} has a handler: {what} has nothing to take")
 
     def _end_error(self) -> NatsError:
         return self.error or SubscriptionClosedError(f"the subscription to {self.subject!r} has ended")
@@ -294,10 +288,20 @@ class Subscription:
         """
         if self.error is not None and self._ended:
             return fail(self.error)
+        if self._confirmation is None:
+            if self._closed:
+                return fail(self._end_error())
+            self._confirmation = OneShot()
         waiting = self._confirmation.wait()
         if not self._confirmation.done:
             self._owner.confirm(self)
         return waiting.addCallback(lambda _: self)
+
+    def _server_has_it(self) -> None:
+        confirmation = self._confirmation
+        if confirmation is not None and not confirmation.done:
+            self._confirmation = _CONFIRMED
+            confirmation.happen()
 
     def unsubscribe(self, limit: int | None = None) -> None:
         """End it: at once, dropping what waits, or after ``limit`` messages, counted from its beginning.
@@ -334,11 +338,15 @@ class Subscription:
 
     def when_closed(self) -> Deferred[None]:
         """Fires once when the subscription has ended and every message was handled or taken."""
-        return succeed(None) if self._closed else self._closing.wait()
+        if self._closed:
+            return succeed(None)
+        if self._closing is None:
+            self._closing = Waiters()
+        return self._closing.wait()
 
     def _end(self) -> None:
         """The server sends no more."""
-        self._ended = True
+        self._shut()
         self._check_end()
         if not self._closed:
             self._owner.ending.add(self)
@@ -347,29 +355,25 @@ class Subscription:
         if self._ended:
             return
         self.error = error
-        self._confirmation.fail(error)
+        if self._confirmation is not None:
+            self._confirmation.fail(error)
         self._end()
 
     def _check_end(self) -> None:
-        if self._ended and not self._closed and not self._pending_msgs and not self.active_handlers:
+        if self._ended and not self._closed and not self.pending_msgs and not self.active_handlers:
             self._close()
 
     def _close(self) -> None:
         self._closed = True
         self._owner.ending.discard(self)
-        self._confirmation.fail(self._end_error())
+        if self._confirmation is not None:
+            self._confirmation.fail(self._end_error())
         waiting = self._waiting
         while waiting:
             waiting.popleft().errback(self._end_error())
         self._owner.resume_reading(self)
-        self._closing.fire(None)
-
-    def _drop_waiting(self) -> None:
-        if self._runner is not None:
-            self._runner.clear()
-        self._queue.clear()
-        self._pending_msgs = 0
-        self._pending_bytes = 0
+        if self._closing is not None:
+            self._closing.fire(None)
 
     def _abandon(self, error: NatsError) -> None:
         """End it now, whatever waits or runs."""
@@ -377,27 +381,5 @@ class Subscription:
             return
         self.error = self._drain_error = self.error or error
         self._drop_waiting()
-        self._ended = True
+        self._shut()
         self._close()
-
-
-def check_options(
-    handler: Handler | None, pending_msgs: int, pending_bytes: int, overflow: str, concurrency: int, ordered_by: KeyFunction | None
-) -> None:
-    """Check the options of a subscription.
-
-    :raises ConfigurationError: one is not valid; the text names it.
-    """
-    if handler is not None and not callable(handler):
-        raise ConfigurationError(f"handler={handler!r} is not callable")
-    for name, value in (("pending_msgs", pending_msgs), ("pending_bytes", pending_bytes)):
-        if not isinstance(value, int) or value < 0:
-            raise ConfigurationError(f"{name}={value!r} is not a number of 0 (no bound) or more")
-    if overflow not in get_args(Overflow):
-        raise ConfigurationError(f"overflow={overflow!r} is none of {', '.join(map(repr, get_args(Overflow)))}")
-    if not isinstance(concurrency, int) or concurrency < 1:
-        raise ConfigurationError(f"concurrency={concurrency!r} is not a number of 1 or more")
-    if ordered_by is not None and not callable(ordered_by):
-        raise ConfigurationError(f"ordered_by={ordered_by!r} is not callable")
-    if handler is None and (concurrency != 1 or ordered_by is not None):
-        raise ConfigurationError("concurrency and ordered_by need a handler")

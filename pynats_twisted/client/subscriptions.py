@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -27,9 +26,8 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
     from ..protocol.connection import ConnectionProtocol
-    from ..protocol.headers import HeadersLike
     from ..protocol.message import Msg
-    from ..protocol.subscriptions import SubscriptionRecord
+    from ..protocol.twin import SubscriptionRecord
     from .client import NatsClient
 
 # A server cuts a client that reads nothing for 10 seconds.
@@ -47,8 +45,10 @@ class ClientSubscriptions:
         self.open: dict[int, Subscription] = {}
         # The server sends them nothing more, but what came is not all handled or taken yet.
         self.ending: set[Subscription] = set()
-        # Those whose confirmation hangs on the PONG that is under way.
-        self._unconfirmed: list[Subscription] = []
+        # Those whose confirmation hangs on the PONG that is under way, in order.
+        self._unconfirmed: dict[Subscription, None] = {}
+        # For the replies that are sent by way of a message.
+        self.publish = client.outbound.publish
         self._pausing: set[Subscription] = set()
         self._pause_end: IDelayedCall | None = None
         # After a pause that took too long, nobody pauses until everybody caught up.
@@ -86,8 +86,7 @@ class ClientSubscriptions:
 
     def confirm(self, subscription: Subscription) -> None:
         """Find out whether the server has a subscription."""
-        if subscription not in self._unconfirmed:
-            self._unconfirmed.append(subscription)
+        self._unconfirmed[subscription] = None
         if self._client.is_connected:
             self._ask([subscription])
 
@@ -96,9 +95,8 @@ class ClientSubscriptions:
 
         def answered(_: Any) -> None:
             for subscription in subscriptions:
-                if subscription in self._unconfirmed:
-                    self._unconfirmed.remove(subscription)
-                subscription._confirmation.happen()
+                self._unconfirmed.pop(subscription, None)
+                subscription._server_has_it()
 
         # When the connection is lost instead, the next one asks again.
         asked.addCallbacks(answered, lambda failure: failure.trap(DisconnectedError, ConnectionClosedError) and None)
@@ -175,10 +173,9 @@ class ClientSubscriptions:
 
     def connected(self) -> None:
         """A connection is up, and got all subscriptions."""
-        waiting = [subscription for subscription in self._unconfirmed if not subscription._confirmation.done]
-        self._unconfirmed = waiting
-        if waiting:
-            self._ask(list(waiting))
+        self._unconfirmed = {subscription: None for subscription in self._unconfirmed if subscription.waits_for_confirmation}
+        if self._unconfirmed:
+            self._ask(list(self._unconfirmed))
 
     def disconnected(self) -> None:
         """The connection has ended. Whoever drained is not subscribed again."""
@@ -196,7 +193,7 @@ class ClientSubscriptions:
         for subscription in subscriptions:
             self._core.subscriptions.forget(subscription.sid)
             # What was received can still be taken; handlers get nothing more, and a drain that is under way has failed.
-            if subscription._runner is not None or subscription._draining:
+            if subscription._handler is not None or subscription._draining:
                 subscription._abandon(error)
             else:
                 subscription._end_with(error)
@@ -213,8 +210,7 @@ class ClientSubscriptions:
         for subscription in found:
             self.open.pop(subscription.sid, None)
             self._core.subscriptions.forget(subscription.sid)
-            if subscription in self._unconfirmed:
-                self._unconfirmed.remove(subscription)
+            self._unconfirmed.pop(subscription, None)
             told = told or subscription.waited_for
             subscription._end_with(error)
             if not isinstance(error, PermissionsViolationError):
@@ -229,9 +225,6 @@ class ClientSubscriptions:
         return same or [each for each in self.open.values() if each.subject == error.subject and error.queue is None]
 
     # --- what subscriptions ask for --------------------------------------------------------------------------
-
-    def publish(self, subject: str, payload: bytes, headers: HeadersLike | None) -> Awaitable[None]:
-        return self._client.publish(subject, payload, headers=headers)
 
     def handler_failed(self, subscription: Subscription, msg: Msg, failure: Failure) -> None:
         self._client.counters.handler_errors += 1

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
 
@@ -20,19 +19,6 @@ def check_seconds(name: str, value: float) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= 0:
         raise ConfigurationError(f"{name}={value!r} is not a number of seconds, 0 or more")
     return value
-
-
-class Ready(Generic[T]):
-    """An awaitable that already has its value; cheaper than a Deferred."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: T) -> None:
-        self._value = value
-
-    def __await__(self) -> Generator[Any, None, T]:
-        return self._value
-        yield
 
 
 class Waiters(Generic[T]):

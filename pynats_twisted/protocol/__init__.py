@@ -9,14 +9,11 @@ from .connection import ConnectionProtocol
 from .events import Closed, CloseReason, Event, EventType
 from .headers import Headers
 from .info import ServerInfo
-from .message import Msg
 from .options import ClientOptions
 from .servers import Server, ServerPool
 from .state import ConnectionState
 from .subjects import new_inbox
-
-implementation = "pure"
-"""Which twin of the parser and the encoder runs."""
+from .twin import Msg, implementation
 
 __all__ = [
     "ClientOptions",

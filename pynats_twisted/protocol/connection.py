@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from typing import Any
 
 from .. import errors
 from .._version import __version__
 from .credentials import make_authenticator
-from .encoder import PING, PONG, Payload, PublishEncoder, encode_connect
+from .encoder import PING, PONG, Payload, encode_connect
 from .events import Closed, CloseReason, Event, EventType
 from .headers import HeadersLike
 from .info import ServerInfo, parse_info
-from .message import Msg
 from .options import ClientOptions
-from .parser import Line, Operation, Parsed, Parser
+from .parser import Line, Operation, Parsed
 from .server_errors import classify
 from .servers import Server, ServerPool
 from .state import LEGAL_CALLS, ConnectionState, illegal_call
 from .subscriptions import SubscriptionTable
+from .twin import Msg, Parser, PublishEncoder, Router
 
 _S = ConnectionState
 
@@ -71,8 +70,7 @@ class ConnectionProtocol:
         self.encoder = PublishEncoder()
         self.held: list[Msg] | None = None
         self.recorded: list[Msg] | None = None
-        self.unknown_sid_msgs = 0
-        """Messages that came for no subscription, and were dropped; a few are normal behind an unsubscribe."""
+        self._router = Router(self.subscriptions.records)
         self._state = _S.WAITING_FOR_SERVER_SELECTION
         self._events: list[Event | Msg] = []
         self._parsed: list[Parsed] = []
@@ -117,6 +115,11 @@ class ConnectionProtocol:
     def outstanding_pings(self) -> int:
         """PINGs of this connection that were not answered yet."""
         return self._outstanding_pings
+
+    @property
+    def unknown_sid_msgs(self) -> int:
+        """Messages that came for no subscription, and were dropped; a few are normal behind an unsubscribe."""
+        return self._router.unknown
 
     @property
     def tls_upgrade_due(self) -> bool:
@@ -293,7 +296,7 @@ class ConnectionProtocol:
     def deliver(self, messages: list[Msg]) -> None:
         """Deliver messages that were :attr:`held`, and hold none any more. Events follow."""
         self.held = None
-        self._deliver(messages)
+        self._deliver([*messages])
 
     def _handle(self, parsed: list[Parsed]) -> None:
         if self._state is _S.WAITING_FOR_SERVER_INFO:
@@ -304,27 +307,16 @@ class ConnectionProtocol:
             parsed = [item for item in parsed if item.__class__ is not Msg]
         self._deliver(parsed)
 
-    def _deliver(self, parsed: Sequence[Parsed]) -> None:
+    def _deliver(self, parsed: list[Parsed]) -> None:
         if self.recorded is not None:
             self.recorded += [item for item in parsed if item.__class__ is Msg]
-        records = self.subscriptions.records
-        append = self._events.append
-        for item in parsed:
-            if item.__class__ is Msg:
-                record = records.get(item.sid)
-                if record is None:
-                    self.unknown_sid_msgs += 1
-                    continue
-                record.delivered += 1
-                item.subscription = record.owner
-                append(item)
-                if record.delivered == record.limit:
-                    del records[record.sid]
-                    append(Event(EventType.UNSUBSCRIBED, record))
-            else:
-                self._handle_line(item)  # type: ignore[arg-type]
-                if self._state is _S.CLOSED:
-                    return
+        route = self._router.route
+        index = 0
+        while (index := route(parsed, index, self._events)) < len(parsed):
+            self._handle_line(parsed[index])  # type: ignore[arg-type]
+            if self._state is _S.CLOSED:
+                return
+            index += 1
 
     def _handle_first(self, parsed: list[Parsed]) -> None:
         # Up to the first INFO, where the parser stops. A server that refuses the connection may say so before it.

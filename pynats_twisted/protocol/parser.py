@@ -8,6 +8,7 @@ Each byte is looked at once and copied once, however the input is split.
 from __future__ import annotations
 
 from enum import Enum
+from typing import ClassVar
 
 from ..errors import (
     LineTooLongError,
@@ -83,6 +84,8 @@ class Parser:
         "pause_after_info",
     )
 
+    _make: ClassVar[type[Msg]] = Msg
+
     def __init__(self, max_line: int = MAX_LINE, max_info_line: int = MAX_INFO_LINE, max_message: int = MAX_MESSAGE) -> None:
         self.max_line = max_line
         self.max_info_line = max_info_line
@@ -154,6 +157,10 @@ class Parser:
             self._line += data
             data = bytes(self._line)
             self._line.clear()
+        self._read(data, position, out)
+
+    def _read(self, data: bytes, position: int, out: list[Parsed]) -> None:
+        """Read from the beginning of a line on."""
         length = len(data)
         find = data.find
         append = out.append
@@ -219,7 +226,7 @@ class Parser:
             tail = data[stop : stop + 2]
             if tail != b"\r\n":
                 raise _missing_terminator(pending[4], tail)
-            out.append(_message(pending, data[after:stop]))
+            out.append(self._message(pending, data[after:stop]))
             return stop + 2
         elif kind[:3] == b"+OK":
             out.append(_OK)
@@ -284,6 +291,12 @@ class Parser:
                 self._numbers[text] = number
         return number
 
+    def _message(self, pending: tuple[str, int, str, int, int], body: bytes) -> Msg:
+        subject, sid, reply, header_size, _ = pending
+        if header_size:
+            return self._make(subject, sid, reply, body[header_size:], body[:header_size])
+        return self._make(subject, sid, reply, body)
+
     def _begin_message(self, data: bytes, position: int, pending: tuple[str, int, str, int, int]) -> None:
         self._pending = pending
         self._missing = pending[4] + 2
@@ -327,7 +340,7 @@ class Parser:
         self._missing = 0
         if tail != b"\r\n":
             raise _missing_terminator(pending[4], tail)
-        out.append(_message(pending, body))
+        out.append(self._message(pending, body))
         return missing
 
     def _check_unfinished_line(self) -> None:
@@ -342,13 +355,6 @@ class Parser:
         kind = line[:4].upper()
         limit = self.max_info_line if kind == b"INFO" else self.max_line
         return LineTooLongError(f"a line is longer than {limit} bytes: {_shown(line)}")
-
-
-def _message(pending: tuple[str, int, str, int, int], body: bytes) -> Msg:
-    subject, sid, reply, header_size, _ = pending
-    if header_size:
-        return Msg(subject, sid, reply, body[header_size:], body[:header_size])
-    return Msg(subject, sid, reply, body)
 
 
 def _missing_terminator(size: int, found: bytes) -> MissingTerminatorError:

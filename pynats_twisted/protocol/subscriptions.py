@@ -7,31 +7,7 @@ from typing import Any
 
 from ..errors import InvalidSubscriptionError
 from .encoder import check_limit, check_sid, encode_subscribe, encode_unsubscribe
-
-
-class SubscriptionRecord:
-    """One subscription.
-
-    :ivar limit: messages after which it ends, counted over all connections; 0 for no limit.
-    :ivar delivered: messages that it got, over all connections.
-    :ivar owner: what ``subscribe`` was told; messages carry it as ``msg.subscription``.
-    """
-
-    __slots__ = ("delivered", "delivered_before", "limit", "owner", "queue", "sid", "subject")
-
-    def __init__(self, subject: str, queue: str, sid: int, owner: Any) -> None:
-        self.subject = subject
-        self.queue = queue
-        self.sid = sid
-        self.owner = owner
-        self.limit = 0
-        self.delivered = 0
-        # What it had got when the server of now heard of it: that server counts from there.
-        self.delivered_before = 0
-
-    def __repr__(self) -> str:
-        queue = f" queue={self.queue!r}" if self.queue else ""
-        return f"<Subscription {self.sid} {self.subject!r}{queue} {self.delivered}/{self.limit or '-'}>"
+from .twin import SubscriptionRecord
 
 
 class SubscriptionTable:

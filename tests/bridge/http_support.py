@@ -22,7 +22,7 @@ from pynats_twisted.bridge.metrics import BridgeMetrics
 from pynats_twisted.bridge.problem import TYPE_PREFIX
 from pynats_twisted.client.status import ClientStats, ClientStatus, ServerErrorEvent
 from pynats_twisted.protocol.headers import Headers
-from pynats_twisted.protocol.message import Msg
+from pynats_twisted.protocol.twin import Msg
 
 
 class SentRequest(NamedTuple):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
+from contextvars import ContextVar
 from typing import Any
 
-from twisted.internet.defer import Deferred, inlineCallbacks, succeed
+from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
 
 from pynats_twisted.client.status import HandlerError
 from pynats_twisted.errors import ConfigurationError, ConnectionClosedError, DisconnectedError, MessageNotRepliableError
+from pynats_twisted.protocol.message import Msg
 from pynats_twisted.testing.server_frames import PongFrame, PublishFrame, UnsubscribeFrame
 
 from .support import ClientTestCase, Slow
@@ -71,6 +75,55 @@ class KindTests(HandlerTestCase):
         self.assertEqual(slow.begun, [b"1"])
         slow.finish_all()
         self.assertEqual(slow.begun, [b"1", b"2"])
+
+    def test_coroutine_of_another_make(self) -> None:
+        """A coroutine that is none of Python's own, as compiled code has them, is run as well."""
+
+        class Compiled(Coroutine[Any, Any, None]):
+            def __init__(self, made: Any) -> None:
+                self.made = made
+
+            def send(self, value: Any) -> Any:
+                return self.made.send(value)
+
+            def throw(self, *error: Any) -> Any:
+                return self.made.throw(*error)
+
+            def __await__(self) -> Any:
+                return self.made.__await__()
+
+        slow = Slow()
+
+        async def handler(msg: Any) -> None:
+            await slow(msg)
+
+        sub, peer = self.subscribed(lambda msg: Compiled(handler(msg)))
+        peer.publish("a", b"1", b"2")
+        self.assertEqual((slow.begun, sub.active_handlers), ([b"1"], 1))
+        slow.finish_all()
+        self.assertEqual((slow.begun, sub.active_handlers), ([b"1", b"2"], 0))
+
+    def test_context(self) -> None:
+        """Each coroutine has a context of its own: what one sets no other sees, and nobody else."""
+        variable: ContextVar[bytes] = ContextVar("variable", default=b"none")
+        slow = Slow()
+        seen: list[tuple[bytes, bytes]] = []
+
+        async def handler(msg: Any) -> None:
+            before = variable.get()
+            token = variable.set(msg.data)
+            if msg.data < b"3":
+                await slow(msg)
+            seen.append((before, variable.get()))
+            variable.reset(token)
+            variable.set(b"left behind")
+
+        _, peer = self.subscribed(handler, concurrency=2)
+        peer.publish("a", b"1", b"2", b"3", b"4")
+        slow.finish(b"2")
+        slow.finish(b"1")
+        self.assertEqual(seen, [(b"none", b"2"), (b"none", b"3"), (b"none", b"4"), (b"none", b"1")])
+        self.assertEqual(variable.get(), b"none")
 
     def test_method_of_a_container(self) -> None:
         """What a handler returns beside a Deferred or a coroutine is dropped."""
@@ -149,6 +202,52 @@ class FailureTests(HandlerTestCase):
             self.assertEqual(self.clients[0].stats.handler_errors, 2 * (number + 1))
             self.assertFalse(sub.closed)
 
+    def test_after_a_wait(self) -> None:
+        """What a coroutine raises after it waited, or what it awaits fails with, is logged once, with its traceback."""
+        slow = Slow()
+
+        async def handler(msg: Any) -> None:
+            await slow(msg)
+            if msg.data == b"1":
+                raise RuntimeError("after the wait")
+
+        sub, peer = self.subscribed(handler, concurrency=2)
+        peer.publish("a", b"1", b"2", b"3")
+        slow.finish(b"1")
+        slow.running.pop(b"2").errback(ZeroDivisionError("awaited"))
+        slow.finish(b"3")
+        first, second = self.flushLoggedErrors()
+        self.assertEqual((first.type, second.type), (RuntimeError, ZeroDivisionError))
+        self.assertIn("in handler", first.getTraceback())
+        self.assertEqual((slow.begun, sub.active_handlers, self.clients[0].stats.handler_errors), ([b"1", b"2", b"3"], 0, 2))
+
+    def test_failed_at_once(self) -> None:
+        """So is a Deferred that has failed when the handler returns it."""
+        sub, peer = self.subscribed(lambda msg: fail(RuntimeError(msg.data)))
+        peer.publish("a", b"1", b"2")
+        self.assertEqual([str(failure.value) for failure in self.flushLoggedErrors(RuntimeError)], ["b'1'", "b'2'"])
+        self.assertEqual((sub.active_handlers, sub.pending_msgs, self.clients[0].stats.handler_errors), (0, 0, 2))
+
+    def test_exits(self) -> None:
+        """An exit, an interrupt or a cancellation in a handler costs neither the connection nor the subscription."""
+        errors = iter((SystemExit(1), KeyboardInterrupt(), asyncio.CancelledError()) * 2)
+        got: list[bytes] = []
+
+        def plain(msg: Any) -> None:
+            got.append(msg.data)
+            raise next(errors)
+
+        async def coroutine(msg: Any) -> None:
+            plain(msg)
+
+        for subject, handler in (("p", plain), ("c", coroutine)):
+            sub, peer = self.subscribed(handler, subject)
+            peer.publish(subject, b"1", b"2", b"3")
+            self.assertEqual((sub.active_handlers, sub.pending_msgs), (0, 0))
+        self.assertEqual(got, [b"1", b"2", b"3"] * 2)
+        self.assertEqual(len(self.flushLoggedErrors(SystemExit, KeyboardInterrupt, asyncio.CancelledError)), 6)
+        self.assertTrue(self.clients[0].is_connected)
+
     def test_named_in_the_log(self) -> None:
         """The log names the subject."""
         _, peer = self.subscribed(lambda msg: 1 / 0, "orders.*")
@@ -201,7 +300,7 @@ class ConcurrencyTests(HandlerTestCase):
         for number in range(100):
             peer.publish("a", b"%d" % number)
         self.assertEqual(len(got), 100)
-        self.assertEqual((sub.pending_msgs, sub._runner._keys), (0, {}))
+        self.assertEqual((sub.pending_msgs, sub._keys), (0, {}))
 
     def test_by_key_failures(self) -> None:
         """A key that cannot be had, or cannot be one, is logged as a failure of the handler; a failing handler frees its key."""
@@ -218,7 +317,7 @@ class ConcurrencyTests(HandlerTestCase):
         self.assertEqual(slow.begun, [b"good"])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError, TypeError, RuntimeError)), 3)
         slow.finish_all()
-        self.assertEqual((sub.pending_msgs, sub._runner._keys), (0, {}))
+        self.assertEqual((sub.pending_msgs, sub._keys), (0, {}))
 
     def test_options(self) -> None:
         """Options that make no sense are refused by name, and nothing is sent."""
@@ -239,6 +338,69 @@ class ConcurrencyTests(HandlerTestCase):
             self.assertIn(name, str(error))
         self.network.advance()
         self.assertEqual((peer.frames, client.subscriptions), ([], ()))
+
+
+class NestedTests(HandlerTestCase):
+    """Messages that come while a handler is being called: a transport may read when it is resumed, or the reactor be run in there."""
+
+    def nested(self, concurrency: int = 1, **options: Any) -> tuple[list[str], Any]:
+        """Let a handler's first two messages bring two more each. Returns what was begun and ended, in order."""
+        order: list[str] = []
+        bring = {b"1": (b"3", b"4"), b"2": (b"5", b"6")}
+
+        def handler(msg: Any) -> None:
+            order.append(f"+{int(msg.data)}")
+            if msg.data in bring:
+                peer.publish("a", *bring[msg.data])
+            order.append(f"-{int(msg.data)}")
+
+        sub, peer = self.subscribed(handler, concurrency=concurrency, **options)
+        peer.publish("a", b"1", b"2")
+        self.assertEqual((sub.active_handlers, sub.pending_msgs, sub.pending_bytes), (0, 0, 0))
+        return order, sub
+
+    def test_one_at_a_time(self) -> None:
+        """They wait until it has returned, and are handled then, in order."""
+        order, _ = self.nested()
+        self.assertEqual(order, [f"{sign}{number}" for number in (1, 3, 4, 2, 5, 6) for sign in "+-"])
+
+    def test_several_at_once(self) -> None:
+        """Where more may run at once they do not wait."""
+        order, _ = self.nested(2)
+        self.assertEqual(order, ["+1", "+3", "-3", "+4", "-4", "-1", "+2", "+5", "-5", "+6", "-6", "-2"])
+
+    def test_by_key(self) -> None:
+        """With keys each waits for those of its key."""
+        order, sub = self.nested(4, ordered_by=lambda msg: int(msg.data) % 2)
+        self.assertEqual(sorted(order), sorted(f"{sign}{number}" for number in range(1, 7) for sign in "+-"))
+        for parity in (0, 1):
+            own = [step for step in order if int(step) % 2 == parity]
+            self.assertEqual(own, [f"{sign}{number}" for number in (1, 3, 4, 2, 5, 6) if number % 2 == parity for sign in "+-"])
+        self.assertEqual(sub._keys, {})
+
+    def test_fired_by_another(self) -> None:
+        """A handler that ends another one's wait is not interrupted by the message that gets the room, however long the row is."""
+        waits: list[Deferred[None]] = []
+        depth = most = 0
+        got: list[bytes] = []
+
+        def handler(msg: Any) -> Any:
+            nonlocal depth, most
+            depth += 1
+            most = max(most, depth)
+            got.append(msg.data)
+            if waits and sub.pending_msgs:
+                waits.pop().callback(None)
+            waits.append(Deferred())
+            depth -= 1
+            return waits[-1]
+
+        sub, peer = self.subscribed(handler, concurrency=2)
+        peer.publish("a", *[b"%d" % number for number in range(2000)])
+        while waits:
+            waits.pop().callback(None)
+        self.assertEqual((got, most), ([b"%d" % number for number in range(2000)], 1))
+        self.assertEqual((sub.active_handlers, sub.pending_msgs), (0, 0))
 
 
 class ReentrancyTests(HandlerTestCase):
@@ -273,6 +435,59 @@ class ReentrancyTests(HandlerTestCase):
         slow.finish_all()
         self.successResultOf(closed)
         self.assertEqual((slow.begun, sub.pending_msgs), ([b"1"], 0))
+
+    def test_ends_while_suspended(self) -> None:
+        """A coroutine that waits when its subscription ends goes on to its end; then it is closed, and no message is handled."""
+        for end in ("unsubscribe", "abandon"):
+            slow, ended = Slow(), list[bytes]()
+
+            async def handler(msg: Any, slow: Slow = slow, ended: list[bytes] = ended) -> None:
+                await slow(msg)
+                ended.append(msg.data)
+
+            sub, peer = self.subscribed(handler, end, concurrency=2)
+            peer.publish(end, b"1", b"2", b"3")
+            if end == "unsubscribe":
+                sub.unsubscribe()
+            else:
+                self.clients[0].close()
+            self.network.advance()
+            self.assertEqual((sub.closed, sub.active_handlers), (end == "abandon", 2))
+            slow.finish_all()
+            self.assertEqual((slow.begun, ended, sub.closed, sub.active_handlers), ([b"1", b"2"], [b"1", b"2"], True, 0))
+
+    def test_ends_in_a_run(self) -> None:
+        """One that ends in the middle of messages that are handed over together gets no more of them."""
+        got: list[bytes] = []
+
+        def handler(msg: Any) -> None:
+            got.append(msg.data)
+            if len(got) == 2:
+                sub.unsubscribe()
+
+        sub, _ = self.subscribed(handler)
+        sub._deliver_run([Msg("a", sub.sid, "", b"%d" % number) for number in range(5)])
+        self.assertEqual((got, sub.closed), ([b"0", b"1"], True))
+
+    def test_run_of_messages(self) -> None:
+        """Messages that are handed over together are handled as if they came one by one, whatever the handler is."""
+        slow = Slow()
+        got: list[bytes] = []
+
+        def handler(msg: Any) -> Any:
+            got.append(msg.data)
+            if msg.data == b"1":
+                raise RuntimeError("x")
+            return slow(msg) if msg.data in (b"2", b"4") else None
+
+        sub, _ = self.subscribed(handler)
+        sub._deliver_run([Msg("a", sub.sid, "", b"%d" % number) for number in range(6)])
+        self.assertEqual((got, sub.pending_msgs), ([b"0", b"1", b"2"], 3))
+        slow.finish(b"2")
+        self.assertEqual((got, sub.pending_msgs), ([b"0", b"1", b"2", b"3", b"4"], 1))
+        slow.finish(b"4")
+        self.assertEqual((got[5:], sub.pending_msgs, sub.pending_bytes, sub.active_handlers), ([b"5"], 0, 0, 0))
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
     def test_unsubscribe_another(self) -> None:
         """A handler may end another subscription, with messages for that in the same read."""

@@ -77,6 +77,28 @@ class RequestManyTests(ClientTestCase):
         self.network.advance(0.1)
         self.assertEqual((self.successResultOf(replies), many.reason), ([b"x"] * 4, "stall"))
 
+    def test_replies_cost_no_timers(self) -> None:
+        """Replies that put the end off do not pile up deadlines, whatever the stall time is."""
+        many, asked = self.ask(stall=60.0, timeout=1000.0)
+        for _ in range(10):
+            self.peer.answer(asked, *[b"x"] * 100)
+            self.network.advance(1)
+        self.assertLessEqual(len(self.client._requests._deadlines), 2)
+        self.network.advance(58.9)
+        self.assertIsNone(many.reason)
+        self.network.advance(0.2)
+        self.assertEqual(many.reason, "stall")
+
+    def test_stall_longer_than_the_time(self) -> None:
+        """A stall time that is longer than the whole time ends nothing."""
+        many, asked = self.ask(stall=10.0, timeout=1.0)
+        self.network.advance(0.5)
+        self.peer.answer(asked, b"x")
+        self.network.advance(0.4)
+        self.assertIsNone(many.reason)
+        self.network.advance(0.1)
+        self.assertEqual(many.reason, "timeout")
+
     def test_stall_at_the_end_of_the_time(self) -> None:
         """Replies that come and come do not make it longer than its time."""
         many, asked = self.ask(stall=0.3, timeout=1.1)
@@ -107,7 +129,7 @@ class RequestManyTests(ClientTestCase):
         many, asked = self.ask(sentinel=lambda msg: many.cancel())
         self.peer.answer(asked, b"1", b"2")
         self.assertEqual((self.successResultOf(self.collected(many)), many.reason), ([], "cancelled"))
-        self.assertEqual(len(self.client._requests._deadlines), 0)
+        self.assertEqual(self.client.requests_in_flight, 0)
         other, asked = self.ask(sentinel=lambda msg: self.client.close() and None)
         self.peer.answer(asked, b"1", b"2")
         self.network.advance()
@@ -144,7 +166,7 @@ class RequestManyTests(ClientTestCase):
     def test_cancelled_taker(self) -> None:
         """A taker who gives up loses no reply."""
         many, asked = self.ask(max_msgs=1)
-        taker: Any = many.__anext__()
+        taker = self.watch(many.__anext__())
         taker.cancel()
         self.failureResultOf(taker, CancelledError)
         self.peer.answer(asked, b"1")

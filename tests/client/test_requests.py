@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any, ClassVar
 
 from twisted.internet.defer import CancelledError, gatherResults
@@ -75,6 +77,36 @@ class ReplyTests(RequestTestCase):
             self.peer.answer(publish, publish.payload)
         self.assertEqual([self.successResultOf(waiting).data for waiting, _ in asked], [b"%d" % number for number in range(500)])
         self.assertEqual(self.client.requests_in_flight, 0)
+
+    def test_nothing_is_kept(self) -> None:
+        """What was answered leaves no reply, no callback and no heap of deadlines behind, although its time is far away."""
+        self.served()
+        gone = []
+        for number in range(1000):
+            waiting = self.client.request("svc", b"x", timeout=3600.0 + number)
+            self.network.advance()
+            gone.append((weakref.ref(self.successResultOf(waiting).subscription), weakref.ref(waiting)))
+            del waiting
+        gc.collect()
+        self.assertEqual([ref() for _, ref in gone], [None] * 1000)
+        self.assertLessEqual(len(self.client._requests._deadlines), 257)
+
+    def test_reply_subjects(self) -> None:
+        """Reply subjects differ in their last token; what is before it is another for each client, and long."""
+        replies = [self.answered() for _ in range(3)]
+        heads = {reply.rpartition(".")[0] for reply in replies}
+        self.assertEqual((len(set(replies)), len(heads)), (3, 1))
+        self.client, self.peer = self.connected()
+        heads.add(self.answered().rpartition(".")[0])
+        self.assertEqual(len(heads), 2)
+        self.assertEqual({len(head) for head in heads}, {len("_INBOX.") + 22})
+
+    def answered(self) -> Any:
+        """The reply subject of a request that is over."""
+        waiting, asked = self.ask()
+        self.peer.answer(asked, b"ok")
+        self.successResultOf(waiting)
+        return asked.reply
 
     def test_late_replies(self) -> None:
         """A second reply, and one that is too late, are dropped and counted."""
@@ -152,9 +184,7 @@ class FailureTests(RequestTestCase):
         self.network.advance(2)
         for each in waiting:
             self.failureResultOf(each, RequestTimeoutError)
-        deadlines = self.client._requests._deadlines
-        self.assertEqual((self.client.requests_in_flight, len(deadlines)), (0, 0))
-        self.assertEqual(deadlines._groups, {})
+        self.assertEqual((self.client.requests_in_flight, len(self.client._requests._deadlines)), (0, 0))
 
     def test_cancelled(self) -> None:
         """A cancelled request is forgotten, and its reply is dropped."""

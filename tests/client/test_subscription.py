@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+from collections import deque
 from typing import Any
 
 from twisted.internet.defer import CancelledError
 
 from pynats_twisted.client.status import ServerErrorEvent
+from pynats_twisted.client.waiting import OneShot, Waiters
 from pynats_twisted.errors import (
     ConfigurationError,
     ConnectionClosedError,
@@ -20,6 +23,7 @@ from pynats_twisted.errors import (
     PermissionsViolationError,
     SubscriptionClosedError,
 )
+from pynats_twisted.protocol.message import Msg
 from pynats_twisted.testing.server_frames import PingFrame, SubscribeFrame, UnsubscribeFrame
 
 from .support import ClientTestCase
@@ -162,6 +166,15 @@ class IterationTests(SubscriptionTestCase):
             self.failureResultOf(taker, PermissionsViolationError)
             self.assertEqual(self.successResultOf(self.watch(self.collect(sub))), [])
 
+    def test_error_after_a_cancelled_taker(self) -> None:
+        """Giving up in the loop is no end: the error that ends it later is still raised."""
+        sub = self.subscribed()
+        taker = self.watch(self.collect(sub))
+        taker.cancel()
+        self.failureResultOf(taker, CancelledError)
+        self.peer.error(DENIED)
+        self.failureResultOf(self.watch(self.collect(sub)), PermissionsViolationError)
+
     async def one(self, iterator: Any) -> Any:
         return await iterator.__anext__()
 
@@ -187,6 +200,124 @@ class IterationTests(SubscriptionTestCase):
         self.failureResultOf(done, CancelledError)
         self.peer.publish("a", b"1")
         self.assertEqual(sub.pending_msgs, 1)
+
+
+class RunTests(SubscriptionTestCase):
+    """Messages that are handed over together, as they are when one read brings several for one subscription."""
+
+    def run_of(self, sub: Any, *payloads: bytes) -> None:
+        sub._deliver_run([Msg("a", sub.sid, "", payload) for payload in payloads])
+
+    async def collect(self, sub: Any, into: list[bytes]) -> None:
+        async for msg in sub:
+            into += [msg.data]
+
+    def test_one_taker(self) -> None:
+        """``async for`` gets all of them, and waits once."""
+        sub = self.subscribed()
+        got: list[bytes] = []
+        self.watch(self.collect(sub, got))
+        for _ in range(2):
+            self.run_of(sub, b"1", b"2", b"3")
+            self.run_of(sub, b"4")
+        self.assertEqual(got, [b"1", b"2", b"3", b"4"] * 2)
+        self.assertEqual((sub.pending_msgs, sub.pending_bytes), (0, 0))
+        sub.unsubscribe()
+
+    def test_several_takers(self) -> None:
+        """Takers get them in turn, in the order in which they wait; who comes back stands behind the others."""
+        sub = self.subscribed()
+        got: list[list[bytes]] = [[], []]
+        for each in got:
+            self.watch(self.collect(sub, each))
+        taker = self.watch(sub.next())
+        self.run_of(sub, *[b"%d" % number for number in range(7)])
+        self.assertEqual(got, [[b"0", b"3", b"5"], [b"1", b"4", b"6"]])
+        self.assertEqual(self.successResultOf(taker).data, b"2")
+        sub.unsubscribe()
+
+    def test_more_than_the_bounds(self) -> None:
+        """A taker that keeps up loses none, although the bounds are smaller than what comes at once."""
+        for options in (
+            {"pending_msgs": 2},
+            {"pending_bytes": 5},
+            {"pending_msgs": 1, "overflow": "error"},
+            {"pending_msgs": 1, "overflow": "drop-old"},
+        ):
+            sub = self.subscribed(**options)
+            got: list[bytes] = []
+            self.watch(self.collect(sub, got))
+            self.run_of(sub, *[b"%d" % number for number in range(9)])
+            self.assertEqual((got, sub.dropped, sub.error), ([b"%d" % number for number in range(9)], 0, None))
+            sub.unsubscribe()
+
+    def test_bounds(self) -> None:
+        """Where nobody takes, the bounds hold in there as well."""
+        sub = self.subscribed(pending_msgs=3)
+        self.run_of(sub, *[b"%d" % number for number in range(9)])
+        self.assertEqual((sub.pending_msgs, sub.dropped), (3, 6))
+        old = self.subscribed(pending_msgs=3, overflow="drop-old")
+        self.run_of(old, *[b"%d" % number for number in range(9)])
+        self.assertEqual([self.successResultOf(old.next()).data for _ in range(3)], [b"6", b"7", b"8"])
+        ending = self.subscribed(pending_msgs=3, overflow="error")
+        self.run_of(ending, *[b"%d" % number for number in range(9)])
+        self.assertEqual((ending.pending_msgs, ending.dropped), (3, 1))
+
+    def test_ended_by_a_taker(self) -> None:
+        """A taker that ends the subscription in between gets no more."""
+        for options in ({}, {"pending_msgs": 2}):
+            sub = self.subscribed(**options)
+            got: list[bytes] = []
+
+            async def first(sub: Any = sub, got: list[bytes] = got) -> None:
+                async for msg in sub:
+                    got.append(msg.data)
+                    sub.unsubscribe()
+
+            self.successResultOf(self.watch_after(first(), sub))
+            self.assertEqual((got, sub.closed, sub.pending_msgs), ([b"0"], True, 0))
+
+    def watch_after(self, coroutine: Any, sub: Any) -> Any:
+        watched = self.watch(coroutine)
+        self.run_of(sub, *[b"%d" % number for number in range(5)])
+        return watched
+
+    def test_ended(self) -> None:
+        """One that has ended takes none."""
+        sub = self.subscribed()
+        sub.unsubscribe()
+        self.run_of(sub, b"1", b"2")
+        self.assertEqual(sub.pending_msgs, 0)
+
+    def test_cancelled_taker(self) -> None:
+        """A taker that cancels another one in between takes nothing from anybody."""
+        sub = self.subscribed()
+        first, second = self.watch(sub.next()), self.watch(sub.next())
+        first.addCallback(lambda msg: second.cancel())
+        self.run_of(sub, b"1", b"2")
+        self.failureResultOf(second, CancelledError)
+        self.assertEqual(self.successResultOf(sub.next()).data, b"2")
+
+
+class SizeTests(SubscriptionTestCase):
+    def test_idle(self) -> None:
+        """A subscription that waits for messages for its handler owns nothing but itself: there may be very many."""
+        sub = self.subscribed(handler=print)
+        self.peer.publish("a", b"1")
+        self.assertFalse(hasattr(sub, "__dict__"))
+        owned = [each for each in gc.get_referents(sub) if isinstance(each, (deque, list, set, OneShot, Waiters))]
+        self.assertEqual(owned, [])
+
+    def test_confirmed(self) -> None:
+        """Having been confirmed costs nothing either."""
+        subs = [self.subscribed() for _ in range(2)]
+        results = [self.watch(sub.confirmed()) for sub in subs]
+        self.network.advance()
+        self.assertEqual([self.successResultOf(result) for result in results], subs)
+        self.assertIs(subs[0]._confirmation, subs[1]._confirmation)
+        self.successResultOf(subs[0].confirmed())
+        subs[0].unsubscribe()
+        self.successResultOf(subs[0].confirmed())
 
 
 class EndTests(SubscriptionTestCase):

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pynats_twisted.errors import InvalidHeaderError
 from pynats_twisted.protocol.headers import MAX_HEADERS, Headers, parse_headers
-from pynats_twisted.protocol.message import Msg
+from pynats_twisted.protocol.twin import Msg
 
 #: Header blocks as they may arrive: the block, its headers, its status, the status text, and whether something is odd about it.
 BLOCKS: list[tuple[bytes, list[tuple[str, str]], int | None, str, bool]] = [

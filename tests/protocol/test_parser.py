@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from pynats_twisted import errors
-from pynats_twisted.protocol.parser import MAX_INFO_LINE, MAX_LINE, MAX_MESSAGE, Parsed, Parser
+from pynats_twisted.protocol.parser import MAX_INFO_LINE, MAX_LINE, MAX_MESSAGE, Parsed
+from pynats_twisted.protocol.twin import Parser
 
 from .wire import Described, a_msg, cut, described, frames, hmsg, msg, pieces
 

@@ -11,7 +11,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from pynats_twisted import errors
-from pynats_twisted.protocol.parser import MAX_INFO_LINE, MAX_LINE, MAX_MESSAGE, Parsed, Parser
+from pynats_twisted.protocol.parser import MAX_INFO_LINE, MAX_LINE, MAX_MESSAGE, Parsed
+from pynats_twisted.protocol.twin import Parser
 
 from .test_parser import EMPTY_BLOCK
 from .wire import hmsg, msg, pieces

@@ -9,12 +9,13 @@ import itertools
 import random
 from collections.abc import Iterable, Iterator
 from enum import Enum
+from types import GetSetDescriptorType
 from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
-from pynats_twisted.protocol.message import Msg
 from pynats_twisted.protocol.parser import Line
+from pynats_twisted.protocol.twin import Msg
 
 INFO = b'INFO {"server_id":"S","version":"2.12.1","proto":1,"headers":true,"max_payload":1048576}\r\n'
 
@@ -210,4 +211,9 @@ def snapshot(value: Any, _above: frozenset[int] = frozenset()) -> Any:
         for name in (slots,) if isinstance(slots, str) else slots:
             if hasattr(value, name):
                 attributes[name] = getattr(value, name)
+    # Compiled classes have their attributes as descriptors. Those of a message would parse its headers.
+    if not attributes and not isinstance(value, Msg):
+        for kind in type(value).__mro__[:-1]:
+            names = [name for name, item in vars(kind).items() if isinstance(item, GetSetDescriptorType) and not name.startswith("__")]
+            attributes.update({name: getattr(value, name) for name in names})
     return (type(value).__qualname__, id(value) if not attributes else 0, snapshot(attributes, above))
