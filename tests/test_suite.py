@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,11 @@ from typing import Any
 from twisted.internet.defer import inlineCallbacks
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from pynats_twisted import protocol
+
 TESTS = Path(__file__).resolve().parent
+_spec = importlib.util.find_spec("pynats_twisted.protocol._speedups")
+COMPILED = None if _spec is None or _spec.origin is None else Path(_spec.origin)
 
 
 def modules_with_tests() -> Iterator[str]:
@@ -24,6 +30,21 @@ def never_run(case: type[SynchronousTestCase]) -> list[str]:
     tests: dict[str, Any] = {name: getattr(case, name) for name in dir(case) if name.startswith("test")}
     coroutines = [] if issubclass(case, TestCase) else [name for name, test in tests.items() if inspect.iscoroutinefunction(test)]
     return coroutines + [name for name, test in tests.items() if inspect.isgeneratorfunction(test) or inspect.isasyncgenfunction(test)]
+
+
+class TwinTests(SynchronousTestCase):
+    """Which twin of the protocol's hot parts the tests run on."""
+
+    def test_the_right_twin_runs(self) -> None:
+        """The one that ``make test`` names; without it, the compiled one if it was built and nobody forced the pure one."""
+        forced = os.environ.get("PYNATS_TWISTED_PURE", "") not in ("", "0")
+        by_itself = "compiled" if COMPILED is not None and not forced else "pure"
+        self.assertEqual(protocol.implementation, os.environ.get("PYNATS_TWISTED_TWIN", by_itself))
+
+    def test_the_compiled_twin_is_up_to_date(self) -> None:
+        """In a checkout, the compiled twin is not older than its source; where it is, ``make`` or ``pip install -e .`` builds it anew."""
+        pairs = [] if COMPILED is None else [(COMPILED, path) for path in COMPILED.parent.glob("_speedups.pyx")]
+        self.assertEqual([source for built, source in pairs if built.stat().st_mtime < source.stat().st_mtime], [])
 
 
 class SuiteTests(SynchronousTestCase):
