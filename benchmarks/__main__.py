@@ -1,0 +1,138 @@
+"""The command line of the benchmarks; ``make bench BENCH="..."`` passes its options."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from . import documents, report, results
+from .contestants import ORDER, OURS, ROOT, Contestant, find
+from .run import about, described, described_curves, run_growth, run_scenarios
+from .scenarios import CURVES, SCENARIOS, Curve, Scenario
+
+_ROUNDS = 5
+_GROWTH_ROUNDS = 3
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure this package and the other NATS clients that are installed, one after the other in every round. A run of "
+        "everything replaces the stored results, and the tables and plots of the documentation.",
+    )
+    names = ", ".join(scenario.name for scenario in SCENARIOS)
+    parser.add_argument("--scenarios", metavar="NAMES", help=f"only these, with commas in between: {names}")
+    parser.add_argument("--only", metavar="CLIENTS", help=f"only these, with commas in between: {', '.join(ORDER)}")
+    parser.add_argument("--rounds", type=int, help=f"rounds (default {_ROUNDS}, of the growth curves {_GROWTH_ROUNDS})")
+    parser.add_argument("--count", type=int, help="so many messages, requests, ... in every scenario, to try out the harness")
+    parser.add_argument("--limit", type=float, default=60.0, help="seconds after which a single measurement is ended (default 60)")
+    parser.add_argument("--growth", action="store_true", help="only the growth curves")
+    parser.add_argument("--no-growth", action="store_true", help="all but the growth curves")
+    parser.add_argument("--output", type=Path, metavar="DIRECTORY", help="store results here, and leave the documentation as it is")
+    parser.add_argument("--documents", action="store_true", help="measure nothing: write tables and plots from the stored results")
+    given = parser.parse_args(arguments)
+    if given.growth and (given.no_growth or given.scenarios):
+        parser.error("--growth goes neither with --no-growth nor with --scenarios")
+    for option in ("rounds", "count"):
+        if getattr(given, option) is not None and getattr(given, option) < 1:
+            parser.error(f"--{option} is 1 or more")
+    return given
+
+
+def _chosen(kind: str, names: str | None, known: Sequence[str]) -> list[str]:
+    if names is None:
+        return list(known)
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    unknown = [name for name in wanted if name not in known]
+    if unknown or not wanted:
+        raise SystemExit(f"{', '.join(unknown) or 'nothing'}: no such {kind}; there are {', '.join(known)}")
+    return [name for name in known if name in wanted]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, and store. Returns 1 where a measurement failed."""
+    given = _arguments(arguments)
+    scenario_names = _chosen("scenario", given.scenarios, [scenario.name for scenario in SCENARIOS])
+    client_names = _chosen("client", given.only, ORDER)
+    if given.documents:
+        documents.write(results.load(results.SCENARIOS_FILE), results.load(results.GROWTH_FILE))
+        return 0
+    begun = time.monotonic()
+    # Only what was measured in full is compared with what was stored before.
+    partial = bool(given.scenarios or given.only or given.count)
+    folder: Path | None = given.output or (None if partial else results.RESULTS)
+    with tempfile.TemporaryDirectory(prefix="benchmarks-") as build:
+        contestants, missing = find(client_names, Path(build))
+        for name, reason in missing.items():
+            print(f"left out: {name}: {reason}", flush=True)
+        if not contestants:
+            raise SystemExit("there is nobody to measure")
+        samples = []
+        if not given.growth:
+            scenarios = [_counted(scenario, given.count) for scenario in SCENARIOS if scenario.name in scenario_names]
+            samples += _scenarios(given, contestants, missing, scenarios, folder)
+        if given.growth or not (given.no_growth or given.scenarios):
+            samples += _growth(given, contestants, missing, folder)
+    if folder is None:
+        print("\nNothing was stored: this was not a run of everything, and no --output was given.")
+    elif folder == results.RESULTS and results.SCENARIOS_FILE.exists() and results.GROWTH_FILE.exists():
+        documents.write(results.load(results.SCENARIOS_FILE), results.load(results.GROWTH_FILE))
+        print(f"\nStored in {folder.relative_to(ROOT)} and {documents.FOLDER.relative_to(ROOT)}.")
+    failed = sum("error" in sample for sample in samples)
+    print(f"\n{len(samples)} measurements, {failed} failed, {time.monotonic() - begun:.0f} s")
+    return 1 if failed else 0
+
+
+def _scenarios(
+    given: argparse.Namespace,
+    contestants: Sequence[Contestant],
+    missing: dict[str, str],
+    scenarios: Sequence[Scenario],
+    folder: Path | None,
+) -> list[results.Sample]:
+    rounds = given.rounds or _ROUNDS
+    result: dict[str, Any] = about(contestants, missing, rounds)
+    result["scenarios"] = described(scenarios)
+    result["samples"] = run_scenarios(contestants, scenarios, rounds, given.limit)
+    result["summary"] = results.summary(results.tables(result))
+    print(f"\n{report.terminal(result)}\n", flush=True)
+    if folder is not None:
+        results.store(folder / results.SCENARIOS_FILE.name, result)
+    samples: list[results.Sample] = result["samples"]
+    return samples
+
+
+def _growth(
+    given: argparse.Namespace, contestants: Sequence[Contestant], missing: dict[str, str], folder: Path | None
+) -> list[results.Sample]:
+    ours = [contestant for contestant in contestants if contestant.name in OURS]
+    if not ours:
+        return []
+    rounds = given.rounds or _GROWTH_ROUNDS
+    curves = [_shortened(curve, given.count) for curve in CURVES]
+    result: dict[str, Any] = about(ours, {name: reason for name, reason in missing.items() if name in OURS}, rounds)
+    result["curves"] = described_curves(curves)
+    result["samples"] = run_growth(ours, curves, rounds, given.limit)
+    print(f"\n{report.terminal_growth(result)}\n", flush=True)
+    if folder is not None:
+        results.store(folder / results.GROWTH_FILE.name, result)
+    samples: list[results.Sample] = result["samples"]
+    return samples
+
+
+def _counted(scenario: Scenario, count: int | None) -> Scenario:
+    return scenario if count is None else replace(scenario, count=count, warmup=min(scenario.warmup, count))
+
+
+def _shortened(curve: Curve, count: int | None) -> Curve:
+    return curve if count is None else replace(curve, count=count, steps=[step for step in curve.steps if step <= count])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
