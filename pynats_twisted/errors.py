@@ -7,6 +7,7 @@ The branches say whose fault it was and what may be done about it:
 * :class:`ProtocolError`: the peer sent bytes that are not NATS. The connection is dead.
 * :class:`ServerError`: the server said ``-ERR``. Its class attributes say whether the connection survives it.
 * :class:`TransportError`: the way to the server failed.
+* :class:`JetStreamError`: JetStream; what the server refused there is a :class:`JetStreamApiError`.
 """
 
 from __future__ import annotations
@@ -438,6 +439,362 @@ class NoServersError(NatsError):
         listed = "; ".join(f"{server}: {type(error).__name__}: {error}" for server, error in reasons)
         super().__init__(f"no server could be connected to: {listed or 'the pool is empty'}")
         self.reasons = list(reasons)
+
+
+# --- JetStream -----------------------------------------------------------------------------------------------
+
+
+class JetStreamError(NatsError):
+    """The base of everything that goes wrong with JetStream."""
+
+
+class JetStreamConfigError(JetStreamError, ConfigurationError):
+    """A configuration or request breaks a rule; nothing was sent.
+
+    :ivar field: which field of it, ``mirror.name`` for one inside another.
+    :ivar value: what the field has.
+    :ivar rule: the rule it breaks.
+    """
+
+    def __init__(self, field: str, value: Any, rule: str) -> None:
+        shown = repr(value)
+        super().__init__(f"{field}={shown if len(shown) <= 80 else shown[:80] + '…'}: {rule}")
+        self.field = field
+        self.value = value
+        self.rule = rule
+
+
+class InvalidNameError(JetStreamError, InvalidArgumentError):
+    """The name of a stream, a consumer, a domain or a priority group breaks a rule (ADR-6); nothing was sent."""
+
+
+class JetStreamDecodeError(JetStreamError):
+    """What came as an answer of JetStream is not one: damaged, of the wrong kind, or with a value of the wrong type."""
+
+
+class NotJetStreamMessageError(JetStreamError):
+    """A message was not delivered by a consumer: its reply subject is not one for acks."""
+
+
+class JetStreamApiLevelError(JetStreamError):
+    """The server is too old for a feature (ADR-44); the text names the feature.
+
+    :ivar required: the API level that the feature needs, None where only the server knows.
+    :ivar available: the server's API level, None where it was not asked.
+    :ivar features: what needs a higher level than the server's.
+    """
+
+    def __init__(self, text: str, required: int | None = None, available: int | None = None, features: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.required = required
+        self.available = available
+        self.features = tuple(features)
+
+
+class JetStreamApiError(JetStreamError):
+    """The server refused a JetStream request or publish. Only the two codes are stable between servers (ADR-7).
+
+    :cvar err_codes: the ``err_code`` values that this class stands for; none for a mere base.
+    :ivar code: like an HTTP status: 400 the request is to blame, 404 not found, 409 conflict, 429 too many, 500, 503 try later.
+    :ivar err_code: the number of the error, 0 when the server sent none.
+    :ivar description: the server's words.
+    """
+
+    err_codes: ClassVar[tuple[int, ...]] = ()
+
+    def __init__(self, code: int, err_code: int = 0, description: str = "") -> None:
+        super().__init__(f"{description or 'the server gave no reason'} (code {code}, err_code {err_code})")
+        self.code = code
+        self.err_code = err_code
+        self.description = description
+
+
+class JetStreamNotEnabledError(JetStreamApiError):
+    """JetStream is off, on the server or for the account; with ``err_code`` 0 nobody answered on the API's subject (status 503),
+    which a wrong domain or API prefix causes too."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10039, 10076)
+
+
+class JetStreamUnavailableError(JetStreamApiError):
+    """The cluster has no leader, or is otherwise not able to answer right now; trying again later makes sense."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10004, 10007, 10008, 10009)
+
+
+class RequiredApiLevelError(JetStreamApiError, JetStreamApiLevelError):
+    """The server said that its API level is below the one that the request named."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10185,)
+
+
+class JetStreamBadRequestError(JetStreamApiError):
+    """The server does not know the request, or misses something in it."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10003,)
+
+
+class InvalidJsonError(JetStreamBadRequestError):
+    """The server could not read the request; typical for a field that it is too old for."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10025,)
+
+
+class JetStreamLimitError(JetStreamApiError):
+    """A limit of the account or the server is reached."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10002, 10023, 10028, 10047, 10053, 10120, 10121, 10122, 10125)
+
+
+class MaximumStreamsError(JetStreamLimitError):
+    """The account has as many streams as it may."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10027,)
+
+
+class MaximumConsumersError(JetStreamLimitError):
+    """The stream or the account has as many consumers as it may."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10026,)
+
+
+class StreamNotFoundError(JetStreamApiError):
+    """There is no such stream."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10059,)
+
+
+class StreamNameInUseError(JetStreamApiError):
+    """There is a stream of this name, with another configuration."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10058,)
+
+
+class StreamOfflineError(JetStreamApiError):
+    """The server has the stream and cannot run it."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10118, 10194)
+
+
+class SealedStreamError(JetStreamApiError):
+    """The stream is sealed: nothing can be added or removed."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10109,)
+
+
+class StreamReconfiguringError(JetStreamApiError):
+    """The stream is being moved or scaled, and takes no other such change meanwhile."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10123, 10124, 10226)
+
+
+class ConfigRefusedError(JetStreamApiError):
+    """The server refused a configuration. These codes it uses for streams and for consumers."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10052, 10074, 10133, 10157)
+
+
+class StreamConfigRefusedError(ConfigRefusedError):
+    """The server refused the configuration of a stream, of its mirror or of one of its sources."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (
+        *(10021, 10022, 10024, 10030, 10031, 10032, 10033, 10034, 10046, 10049, 10055, 10056, 10061, 10069),
+        *(10113, 10128, 10140, 10141, 10142, 10143, 10144, 10145, 10146, 10147, 10150, 10151, 10152, 10154, 10155, 10156),
+        *(10173, 10186, 10187, 10198, 10209, 10213, 10214, 10215, 10216, 10217),
+    )
+
+
+class SubjectOverlapError(StreamConfigRefusedError):
+    """Another stream has one of the subjects."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10065,)
+
+
+class ConsumerNotFoundError(JetStreamApiError):
+    """There is no such consumer, or an update found none."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10014, 10149)
+
+
+class ConsumerNameInUseError(JetStreamApiError):
+    """There is a consumer of this name, with another configuration."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10013, 10148)
+
+
+class ConsumerActiveError(ConsumerNameInUseError):
+    """There is a push consumer of this name, and somebody is subscribed to its deliver subject."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10105,)
+
+
+class ConsumerOfflineError(JetStreamApiError):
+    """The server has the consumer and cannot run it."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10119, 10195)
+
+
+class ConsumerConfigRefusedError(ConfigRefusedError):
+    """The server refused the configuration of a consumer."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (
+        *(10012, 10016, 10017, 10018, 10019, 10020, 10078, 10079, 10080, 10081, 10082, 10083, 10084, 10085, 10086, 10087, 10088),
+        *(10089, 10090, 10091, 10092, 10094, 10095, 10098, 10099, 10100, 10101, 10102, 10103, 10106, 10107, 10108, 10112, 10114),
+        *(10115, 10116, 10126, 10127, 10132, 10134, 10135, 10153, 10181, 10182, 10183, 10184, 10218, 10219, 10220, 10221, 10222),
+    )
+
+
+class ConsumerFilterError(ConsumerConfigRefusedError):
+    """The filter subjects of a consumer contradict each other, the stream or the request's subject."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10093, 10131, 10136, 10137, 10138, 10139)
+
+
+class PriorityGroupError(ConsumerConfigRefusedError):
+    """A priority group is unknown or not allowed there (ADR-42)."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10159, 10160, 10161, 10162, 10178, 10196, 10197)
+
+
+class ConsumerResetError(JetStreamApiError):
+    """A consumer cannot be reset to that sequence (ADR-60)."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10204,)
+
+
+class StreamIdentityError(JetStreamApiError):
+    """The stream was deleted and made again since its identity was learnt."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10225,)
+
+
+class MessageNotFoundError(JetStreamApiError):
+    """The stream has no such message."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10037, 10043)
+
+
+class MessageDeleteError(JetStreamApiError):
+    """A message could not be deleted, for example because the stream never had it."""
+
+    err_codes = (10057,)
+
+
+class WrongStreamError(JetStreamApiError):
+    """A publish was stored nowhere, because another stream than the expected one has its subject."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10060,)
+
+
+class WrongLastMessageIdError(JetStreamApiError):
+    """A publish was not stored: the stream's last message has another id than expected."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10070,)
+
+
+class WrongLastSequenceError(JetStreamApiError):
+    """A publish was not stored: the last sequence, of the stream or of the subject, is another than expected.
+
+    Both codes say the same; which one comes depends on the stream's replicas.
+    """
+
+    err_codes: ClassVar[tuple[int, ...]] = (10071, 10164)
+
+    @property
+    def last_sequence(self) -> int | None:
+        """The actual last sequence, where the server's words have it (10071 only)."""
+        number = self.description.rpartition(" ")[2]
+        return int(number) if self.err_code == 10071 and len(number) <= 20 and number.isascii() and number.isdigit() else None
+
+
+class ExpectationNotReadyError(JetStreamApiError):
+    """A publish was not stored: the server cannot check the expected last sequence of the subject right now. Trying again makes sense."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10163,)
+
+
+class InvalidExpectationError(JetStreamApiError):
+    """A publish was not stored: it names the subject of an expected last sequence, and no sequence."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10193,)
+
+
+class DuplicateInProcessError(JetStreamApiError):
+    """A publish was not stored: one with the same message id is being stored right now."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10158,)
+
+
+class StreamStoreError(JetStreamApiError):
+    """A publish was not stored; the text says why: the stream is full and discards new messages, or the disk failed."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10077,)
+
+
+class MessageExceedsMaximumError(JetStreamApiError):
+    """A publish was not stored: the message or its headers are larger than the stream accepts."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10054, 10097)
+
+
+class JetStreamTooManyRequestsError(JetStreamApiError):
+    """A publish was not stored: more wait for the stream than the server keeps."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10167,)
+
+
+class SourceHeaderError(JetStreamApiError):
+    """A publish was not stored: it has the header that marks messages sourced from another stream."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10227,)
+
+
+class MessageTTLError(JetStreamApiError):
+    """A publish was not stored: its TTL is not valid (ADR-43), or the stream does not allow any (10166)."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10165, 10166)
+
+
+class CounterError(JetStreamApiError):
+    """A publish was not stored: a rule of counters (ADR-49) is broken, or the stream has none (10168)."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10168, 10169, 10170, 10171, 10172)
+
+
+class ScheduleError(JetStreamApiError):
+    """A publish was not stored: a rule of schedules (ADR-51) is broken, or the stream has none (10188)."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10188, 10189, 10190, 10191, 10192, 10203, 10212, 10223)
+
+
+class AtomicBatchError(JetStreamApiError):
+    """An atomic batch was not stored (ADR-50): it breaks a rule, or the stream allows none (10174)."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10174, 10175, 10176, 10177, 10179, 10199, 10200, 10201)
+
+
+class TooManyAtomicBatchesError(AtomicBatchError):
+    """As many atomic batches are open as the stream or the server accepts."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10210,)
+
+
+class FastBatchError(JetStreamApiError):
+    """A batch of fast ingest was refused (ADR-50): it breaks a rule, or the stream allows none (10205)."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10205, 10206, 10207)
+
+
+class UnknownFastBatchError(FastBatchError):
+    """The server does not know the batch, or no longer."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10208,)
+
+
+class TooManyFastBatchesError(FastBatchError):
+    """As many batches are open as the stream or the server accepts."""
+
+    err_codes: ClassVar[tuple[int, ...]] = (10211,)
 
 
 # --- the testing kit -----------------------------------------------------------------------------------------
