@@ -18,8 +18,9 @@ RECOVERY = 2.0
 class Load:
     """One client publishes numbers to another, without a break, and notes which of them have to arrive.
 
-    A number has to arrive when it was published while the subscriber's subscription was known to the server, and a flush
-    behind it succeeded.
+    A number has to arrive when it was published while the subscriber's subscription was known to the server, and behind it
+    first the publisher's flush succeeded, and then the subscriber's. The first says that the server has taken the number; it
+    may still die before it has written it to the subscriber. The second says that it has written it, as it answers in order.
     """
 
     def __init__(self, reactor: Any, publisher: Any, subscriber: Any) -> None:
@@ -64,6 +65,7 @@ class Load:
             since, until = self._clean_since, self.published
             try:
                 await self.publisher.flush(1.0)
+                await self.subscriber.flush(1.0)
             except errors.NatsError:
                 self.failed_flushes += 1
             else:

@@ -22,9 +22,12 @@ def process_state(pid: int | None) -> str:
 
 
 def can_connect(port: int) -> bool:
-    """Whether somebody listens on a port."""
+    """Whether somebody listens on a port.
+
+    A system may drop, without an answer, what reaches a listener in the moment that its process dies; nobody listens then either.
+    """
     try:
         socket.create_connection(("127.0.0.1", port), 1).close()
-    except ConnectionRefusedError:
+    except (ConnectionRefusedError, TimeoutError):
         return False
     return True
