@@ -19,7 +19,7 @@ from pynats_twisted.errors import ConfigurationError
 
 _BEARER: Final = re.compile(rb"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
 _BASIC: Final = re.compile(rb"basic +([A-Za-z0-9+/]+=*)", re.IGNORECASE)
-_QUOTED: Final = re.compile(r'[ !#-\[\]-~]{1,64}')
+_QUOTED: Final = re.compile(r"[ !#-\[\]-~]{1,64}")
 
 
 class Authenticator:

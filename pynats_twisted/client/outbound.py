@@ -11,7 +11,9 @@ from collections import deque
 from collections.abc import Awaitable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import ISSLTransport
 
 from ..errors import ConnectionClosedError, HeadersNotSupportedError, MaxPayloadExceededError, NatsError
 from ..protocol.twin import DONE, PublishBuffer
@@ -49,6 +51,7 @@ class Outbound(PublishBuffer):
         "_chunked",
         "_chunks",
         "_corked",
+        "_descriptor",
         "_handed_over",
         "_high_water",
         "_options",
@@ -65,6 +68,8 @@ class Outbound(PublishBuffer):
         self.bound = options.reconnect_buffer_bytes
         self._high_water = options.high_water_bytes
         self._transport: ITransport | None = None
+        # The same transport, where it can write now.
+        self._descriptor: FileDescriptor | None = None
         self._corked = False
         self._paused = False
         self._call: IDelayedCall | None = None
@@ -142,7 +147,14 @@ class Outbound(PublishBuffer):
                 size += more_size
             self.pending -= size
             self._chunked -= size
-            if len(pieces) == 1:
+            descriptor = self._descriptor
+            if descriptor is not None and size < _WRITE_AT_ONCE and _is_idle(descriptor):
+                data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                written = descriptor.writeSomeData(data)
+                if written != size:
+                    # What does not go now, also because the connection is broken, the reactor tries again.
+                    transport.write(data[written:] if isinstance(written, int) and written > 0 else data)
+            elif len(pieces) == 1:
                 transport.write(pieces[0])
             else:
                 transport.writeSequence(pieces)
@@ -188,6 +200,8 @@ class Outbound(PublishBuffer):
         self._keep(refused)
         self.accepted -= len(refused)
         self._transport = transport
+        # With TLS it is not the transport that writes what we have: it gathers what it encrypts by itself.
+        self._descriptor = transport if isinstance(transport, FileDescriptor) and not ISSLTransport.providedBy(transport) else None
         self._paused = False
         self.bound = self._options.max_pending_bytes
         self._rearm()
@@ -196,7 +210,7 @@ class Outbound(PublishBuffer):
 
     def detach(self) -> None:
         """The connection has ended, or takes no more: keep the publishes that were not handed over, drop the rest."""
-        self._transport = None
+        self._transport = self._descriptor = None
         self._paused = False
         self.bound = self._options.reconnect_buffer_bytes
         if self._call is not None:
@@ -268,3 +282,11 @@ class Outbound(PublishBuffer):
             # Who published without waiting is not interested: that must not become an "Unhandled error in Deferred".
             waiter.addErrback(lambda failure: None)
         return undelivered
+
+
+def _is_idle(descriptor: FileDescriptor) -> bool:
+    """Whether a descriptor is open and has nothing to write, so that what is written now comes in its turn."""
+    if descriptor.dataBuffer or descriptor.disconnecting or not descriptor.connected:
+        return False
+    # There is no public way to ask for this half of what waits. Without it, all is left to the reactor.
+    return not getattr(descriptor, "_tempDataLen", 1)

@@ -100,10 +100,11 @@ cdef class Msg:
         """Publish to the reply subject, through the client that got the message."""
         if not self.reply:
             raise MessageNotRepliableError(f"the message on {self.subject!r} has no reply subject")
-        subscription = self.subscription
-        if subscription is None or not hasattr(subscription, "_respond"):
-            raise MessageNotRepliableError(f"the message on {self.subject!r} did not come through a client that could send the reply")
-        return subscription._respond(self.reply, payload, headers)
+        try:
+            respond = self.subscription._respond
+        except AttributeError:
+            raise MessageNotRepliableError(f"the message on {self.subject!r} did not come through a client that could send the reply") from None
+        return respond(self.reply, payload, headers)
 
     def __eq__(self, other):
         if isinstance(other, EventType):

@@ -89,10 +89,12 @@ class Msg:
         """
         if not self.reply:
             raise MessageNotRepliableError(f"the message on {self.subject!r} has no reply subject")
-        subscription = self.subscription
-        if subscription is None or not hasattr(subscription, "_respond"):
-            raise MessageNotRepliableError(f"the message on {self.subject!r} did not come through a client that could send the reply")
-        return subscription._respond(self.reply, payload, headers)
+        try:
+            respond = self.subscription._respond
+        except AttributeError:
+            text = f"the message on {self.subject!r} did not come through a client that could send the reply"
+            raise MessageNotRepliableError(text) from None
+        return respond(self.reply, payload, headers)
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, EventType):

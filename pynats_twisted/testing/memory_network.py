@@ -198,7 +198,12 @@ class MemoryNetwork(Clock):
     # --- what Twisted calls ----------------------------------------------------------------------------------
 
     def connectTCP(  # noqa: N802
-        self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: tuple[str, int] | None = None  # noqa: N803
+        self,
+        host: str,
+        port: int,
+        factory: Any,
+        timeout: float = 30,
+        bindAddress: tuple[str, int] | None = None,  # noqa: N803
     ) -> IConnector:
         """Connect to a place on this network."""
         connector = _MemoryConnector(self, host, port, factory, timeout)

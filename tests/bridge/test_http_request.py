@@ -387,9 +387,7 @@ class AdmissionTests(RequestCase):
         """Users with passwords; both schemes may stand side by side."""
         peer = self.make(auth={"bearer": "t", "basic": {"eve": "p:w"}})
         peer.request("GET", "/orders/7")
-        self.assertEqual(
-            peer.response().headers["www-authenticate"], ['Bearer realm="orders"', 'Basic realm="orders", charset="UTF-8"']
-        )
+        self.assertEqual(peer.response().headers["www-authenticate"], ['Bearer realm="orders"', 'Basic realm="orders", charset="UTF-8"'])
         for credentials, status in (("eve:x", 403), ("eve", 403), ("x:p:w", 403)):
             peer.request("GET", "/orders/7", {"Authorization": "Basic " + base64.b64encode(credentials.encode()).decode()})
             self.assertEqual(peer.response().status, status)

@@ -156,6 +156,7 @@ class PermissionTests(IntegrationTestCase):
 
     async def test_permission_that_is_taken_away_ends_the_subscription(self) -> None:
         """When a reload removes a permission, the subscription that had it ends with the error."""
+
         def users(*deny: str) -> list[dict[str, Any]]:
             return [{"user": "u", "password": "p", "permissions": {"subscribe": {"deny": list(deny)}}}]
 

@@ -610,6 +610,7 @@ class PublishTests(BridgeHTTPCase):
             await one
         self.assertIn(503, statuses.values())
 
+
 class TLSTests(BridgeHTTPCase):
     """A listener with TLS."""
 
