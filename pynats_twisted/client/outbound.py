@@ -8,7 +8,7 @@ reconnect buffer.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from twisted.internet.abstract import FileDescriptor
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _WRITE_AT_ONCE = 64 * 1024
 # A transport that is not paused takes this much at a time: what it holds when it dies cannot be sent again.
 _WRITE_AT_MOST = 512 * 1024
+# As pieces, not more than this: systems take 1024 at a time.
+_MOST_PIECES = 512
 # Pieces of at least this size on average are handed over as they are: joining them would copy the payloads once more.
 _LARGE_PIECES = 4 * 1024
 
@@ -57,6 +59,7 @@ class Outbound(PublishBuffer):
         "_options",
         "_paused",
         "_reactor",
+        "_sendmsg",
         "_transport",
         "_waiting",
     )
@@ -68,8 +71,9 @@ class Outbound(PublishBuffer):
         self.bound = options.reconnect_buffer_bytes
         self._high_water = options.high_water_bytes
         self._transport: ITransport | None = None
-        # The same transport, where it can write now.
+        # The same transport, where it can write now, by this method of its socket.
         self._descriptor: FileDescriptor | None = None
+        self._sendmsg: Callable[[Sequence[bytes]], int] = _no_socket
         self._corked = False
         self._paused = False
         self._call: IDelayedCall | None = None
@@ -137,32 +141,46 @@ class Outbound(PublishBuffer):
         transport = self._transport
         if transport is None or self._paused:
             return
-        self._gather()
         chunks = self._chunks
-        while chunks:
-            pieces, size, self._handed_over = chunks.popleft()
-            while chunks and size + chunks[0].size <= _WRITE_AT_MOST:
-                more, more_size, self._handed_over = chunks.popleft()
-                pieces += more
-                size += more_size
-            self.pending -= size
-            self._chunked -= size
-            descriptor = self._descriptor
-            if descriptor is not None and size < _WRITE_AT_ONCE and _is_idle(descriptor):
-                data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-                written = descriptor.writeSomeData(data)
-                if written != size:
-                    # What does not go now, also because the connection is broken, the reactor tries again.
-                    transport.write(data[written:] if isinstance(written, int) and written > 0 else data)
-            elif len(pieces) == 1:
-                transport.write(pieces[0])
-            else:
-                transport.writeSequence(pieces)
-            if self._paused or self._transport is not transport:
-                break
-        self._watch()
+        if not chunks and self.pending < _WRITE_AT_ONCE:
+            # Nearly always: what goes at once need not be a chunk first.
+            size, self.pending = self.pending, 0
+            self._handed_over = self.accepted
+            if size:
+                self._write(transport, _joined(self.take(), size), size)
+        else:
+            self._gather()
+            while chunks:
+                pieces, size, self._handed_over = chunks.popleft()
+                while chunks and size + chunks[0].size <= _WRITE_AT_MOST:
+                    more, more_size, self._handed_over = chunks.popleft()
+                    pieces += more
+                    size += more_size
+                self.pending -= size
+                self._chunked -= size
+                self._write(transport, pieces, size)
+                if self._paused or self._transport is not transport:
+                    break
+            self._watch()
         if self._waiting and self.pending < self._high_water:
             self._release()
+
+    def _write(self, transport: ITransport, pieces: list[bytes], size: int) -> None:
+        descriptor = self._descriptor
+        if descriptor is not None and _is_idle(descriptor) and len(pieces) <= _MOST_PIECES:
+            try:
+                written = self._sendmsg(pieces)
+            except OSError:
+                # Also where the connection is broken: the reactor finds that, and ends it.
+                written = 0
+            if written == size:
+                return
+            if written:
+                pieces = _without(pieces, written)
+        if len(pieces) == 1:
+            transport.write(pieces[0])
+        else:
+            transport.writeSequence(pieces)
 
     def _release(self) -> None:
         # Whoever is told may cancel another one that waits: that one leaves this very queue.
@@ -201,7 +219,9 @@ class Outbound(PublishBuffer):
         self.accepted -= len(refused)
         self._transport = transport
         # With TLS it is not the transport that writes what we have: it gathers what it encrypts by itself.
-        self._descriptor = transport if isinstance(transport, FileDescriptor) and not ISSLTransport.providedBy(transport) else None
+        if isinstance(transport, FileDescriptor) and not ISSLTransport.providedBy(transport):
+            self._sendmsg = getattr(transport.getHandle(), "sendmsg", _no_socket) if hasattr(transport, "getHandle") else _no_socket
+            self._descriptor = transport if self._sendmsg is not _no_socket else None
         self._paused = False
         self.bound = self._options.max_pending_bytes
         self._rearm()
@@ -211,6 +231,7 @@ class Outbound(PublishBuffer):
     def detach(self) -> None:
         """The connection has ended, or takes no more: keep the publishes that were not handed over, drop the rest."""
         self._transport = self._descriptor = None
+        self._sendmsg = _no_socket
         self._paused = False
         self.bound = self._options.reconnect_buffer_bytes
         if self._call is not None:
@@ -240,9 +261,7 @@ class Outbound(PublishBuffer):
         self._watch()
 
     def _add_chunk(self, pieces: list[bytes], size: int, accepted: int) -> None:
-        if len(pieces) > 1 and size < _LARGE_PIECES * len(pieces):
-            pieces = [b"".join(pieces)]
-        self._chunks.append(_Chunk(pieces, size, accepted))
+        self._chunks.append(_Chunk(_joined(pieces, size), size, accepted))
         self._chunked += size
 
     def _kept(self, data: bytes, refused: list[tuple[str, NatsError]] | None) -> Iterator[bytes]:
@@ -282,6 +301,23 @@ class Outbound(PublishBuffer):
             # Who published without waiting is not interested: that must not become an "Unhandled error in Deferred".
             waiter.addErrback(lambda failure: None)
         return undelivered
+
+
+def _joined(pieces: list[bytes], size: int) -> list[bytes]:
+    return [b"".join(pieces)] if len(pieces) > 1 and size < _LARGE_PIECES * len(pieces) else pieces
+
+
+def _without(pieces: list[bytes], size: int) -> list[bytes]:
+    """The pieces without their first bytes."""
+    for index, piece in enumerate(pieces):
+        if size < len(piece):
+            return [piece[size:], *pieces[index + 1 :]]
+        size -= len(piece)
+    return []
+
+
+def _no_socket(pieces: Sequence[bytes]) -> int:
+    raise OSError("there is no socket")
 
 
 def _is_idle(descriptor: FileDescriptor) -> bool:

@@ -247,7 +247,8 @@ class ConnectionProtocol:
 
     def receive_data_from_server(self, data: bytes | bytearray | memoryview) -> None:
         """Read bytes, in any split. What they mean is in :meth:`events_received`, what to answer in :meth:`data_to_send`."""
-        self._require("receive_data_from_server")
+        if self._state is not _S.CONNECTED:
+            self._require("receive_data_from_server")
         if data.__class__ is not bytes:
             data = bytes(data)
         if self._state is _S.WAITING_FOR_TLS_UPGRADE:

@@ -187,7 +187,9 @@ class Parser:
                 subject = subjects.get(raw_subject)
                 sid = numbers.get(raw_sid)
                 size = numbers.get(raw_size)
-                if subject is None or sid is None or size is None:
+                if subject is None and sid is not None and size is not None and raw_subject and b"\t" not in raw_subject:
+                    subject = self._new_subject(raw_subject)
+                elif subject is None or sid is None or size is None:
                     subject, sid, reply, _, size = self._arguments(data[position:end], headers=False)
                 position = end + 1
                 end = position + size
@@ -269,12 +271,17 @@ class Parser:
         raw_subject = arguments[0]
         subject = self._subjects.get(raw_subject)
         if subject is None:
-            subject = raw_subject.decode("utf-8", "surrogateescape")
-            if len(raw_subject) <= _MAX_CACHED_SUBJECT:
-                if len(self._subjects) >= _MAX_CACHED:
-                    self._subjects.clear()
-                self._subjects[raw_subject] = subject
+            subject = self._new_subject(raw_subject)
         return subject, sid, reply, header_size, size
+
+    def _new_subject(self, raw: bytes) -> str:
+        subject = raw.decode("utf-8", "surrogateescape")
+        # An inbox is nearly always a new one.
+        if len(raw) <= _MAX_CACHED_SUBJECT and raw[0] != 95:
+            if len(self._subjects) >= _MAX_CACHED:
+                self._subjects.clear()
+            self._subjects[raw] = subject
+        return subject
 
     def _number(self, text: bytes, what: str, line: bytes) -> int:
         number = self._numbers.get(text)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
@@ -16,26 +16,42 @@ from pynats_twisted.client.outbound import Outbound
 from pynats_twisted.protocol.twin import PublishEncoder
 
 
-class Socket(FileDescriptor):
-    """A connected descriptor.
+class Handle:
+    """A socket.
 
     :ivar takes: what the system takes of each write: bytes, or the error that it gives.
     """
 
-    def __init__(self, reactor: Any) -> None:
-        super().__init__(reactor)
-        self.connected = True
-        self.takes: int | Exception = 1 << 20
+    def __init__(self) -> None:
+        self.takes: int | OSError = 1 << 20
         self.written = b""
         self.attempts = 0
 
-    def writeSomeData(self, data: bytes) -> int | Exception:  # noqa: N802 - Twisted calls it
+    def sendmsg(self, pieces: Sequence[bytes]) -> int:
         self.attempts += 1
-        if isinstance(self.takes, Exception):
-            return self.takes
-        taken = bytes(data[: self.takes])
+        if isinstance(self.takes, OSError):
+            raise self.takes
+        taken = b"".join(pieces)[: self.takes]
         self.written += taken
         return len(taken)
+
+
+class Transport(FileDescriptor):
+    """A connected descriptor."""
+
+    def __init__(self, reactor: Any, handle: Handle) -> None:
+        super().__init__(reactor)
+        self.connected = True
+        self.handle = handle
+
+    def getHandle(self) -> Handle:  # noqa: N802 - as Twisted's own
+        return self.handle
+
+    def writeSomeData(self, data: bytes) -> int | Exception:  # noqa: N802 - Twisted calls it
+        try:
+            return self.handle.sendmsg([data])
+        except OSError as error:
+            return error
 
 
 class PromptWriteTests(SynchronousTestCase):
@@ -43,11 +59,12 @@ class PromptWriteTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.reactor = MemoryReactorClock()
-        self.socket = Socket(self.reactor)
+        self.handle = Handle()
+        self.transport = Transport(self.reactor, self.handle)
         self.outbound = Outbound(self.reactor, ClientOptions(), PublishEncoder())
 
     def attach(self) -> None:
-        self.outbound.attach(self.socket)
+        self.outbound.attach(self.transport)
 
     def publish(self, payload: bytes = b"hello") -> bytes:
         self.outbound.publish("greet", payload)
@@ -58,80 +75,97 @@ class PromptWriteTests(SynchronousTestCase):
         self.attach()
         frame = self.publish()
         self.outbound.flush()
-        self.assertEqual(self.socket.written, frame)
+        self.assertEqual(self.handle.written, frame)
         self.assertEqual(self.reactor.getWriters(), [])
 
     def test_rest_is_left_to_the_reactor(self) -> None:
         """What the system does not take now is written when it can be, in order."""
         self.attach()
-        self.socket.takes = 7
+        self.handle.takes = 7
         frames = self.publish() + self.publish(b"again")
         self.outbound.flush()
-        self.assertEqual(self.socket.written, frames[:7])
-        self.assertEqual(self.reactor.getWriters(), [self.socket])
-        self.socket.takes = 1 << 20
+        self.assertEqual(self.handle.written, frames[:7])
+        self.assertEqual(self.reactor.getWriters(), [self.transport])
+        self.handle.takes = 1 << 20
         frames += self.publish(b"third")
         self.outbound.flush()
-        self.assertEqual(self.socket.attempts, 1)
-        self.socket.doWrite()
-        self.assertEqual(self.socket.written, frames)
+        self.assertEqual(self.handle.attempts, 1)
+        self.transport.doWrite()
+        self.assertEqual(self.handle.written, frames)
         self.assertEqual(self.reactor.getWriters(), [])
 
     def test_what_the_transport_has_goes_first(self) -> None:
         """Nothing overtakes what was written to the transport before, whether it has begun to send that or not."""
         self.attach()
-        self.socket.write(b"PONG\r\n")
+        self.transport.write(b"PONG\r\n")
         frames = b"PONG\r\n" + self.publish()
         self.outbound.flush()
-        self.socket.takes = 3
-        self.socket.doWrite()
+        self.handle.takes = 3
+        self.transport.doWrite()
         frames += self.publish(b"again")
         self.outbound.flush()
-        self.socket.takes = 1 << 20
-        self.socket.doWrite()
-        self.assertEqual(self.socket.written, frames)
+        self.handle.takes = 1 << 20
+        self.transport.doWrite()
+        self.assertEqual(self.handle.written, frames)
 
     def test_nothing_taken(self) -> None:
         """A system that takes nothing now gets all of it later."""
         self.attach()
-        self.socket.takes = 0
+        self.handle.takes = 0
         frame = self.publish()
         self.outbound.flush()
-        self.socket.takes = 1 << 20
-        self.socket.doWrite()
-        self.assertEqual(self.socket.written, frame)
+        self.handle.takes = 1 << 20
+        self.transport.doWrite()
+        self.assertEqual(self.handle.written, frame)
 
     def test_broken_connection_is_left_to_the_reactor(self) -> None:
         """An error of the write stays for the reactor to find, which then ends the connection."""
         self.attach()
-        self.socket.takes = ConnectionLost("gone")
+        self.handle.takes = BrokenPipeError()
         self.publish()
         self.outbound.flush()
-        self.assertEqual(self.socket.attempts, 1)
-        self.assertEqual(self.reactor.getWriters(), [self.socket])
+        self.assertEqual(self.handle.attempts, 1)
+        self.assertEqual(self.reactor.getWriters(), [self.transport])
 
-    def test_much_is_left_to_the_reactor(self) -> None:
-        """A publish of 64 KiB does not wait for the system."""
+    def test_much_is_written_in_pieces(self) -> None:
+        """Of a large payload goes at once what the system takes, and the rest follows in order."""
         self.attach()
+        self.handle.takes = 100_000
         frame = self.publish(bytes(64 * 1024))
-        self.outbound.flush()
-        self.assertEqual(self.socket.attempts, 0)
-        self.socket.doWrite()
-        self.assertEqual(self.socket.written, frame)
+        self.assertEqual(self.handle.attempts, 1)
+        self.assertEqual(self.handle.written, frame)
+        frame += self.publish(b"more" * 64 * 1024)
+        self.assertEqual(self.handle.attempts, 2)
+        while self.reactor.getWriters():
+            self.transport.doWrite()
+        self.assertEqual(self.handle.written, frame)
+
+    def test_every_part_of_a_sequence_may_be_taken(self) -> None:
+        """Wherever the system stops inside the pieces, nothing is lost and nothing comes twice."""
+        for taken in (1, 15, 16, 17, 5016, 5018, 5034, 66_000, 131_035):
+            self.setUp()
+            self.attach()
+            self.handle.takes = taken
+            frames = self.publish(b"x" * 5000) + self.publish(b"y" * 126_000)
+            self.assertEqual(len(self.handle.written), taken)
+            self.handle.takes = 1 << 20
+            while self.reactor.getWriters():
+                self.transport.doWrite()
+            self.assertEqual(self.handle.written, frames)
 
     def test_closing_transport_closes(self) -> None:
         """A transport that closes when it has written all is left alone: only the reactor can close it then."""
         self.attach()
-        self.socket.write(b"before")
-        self.socket.loseConnection()
+        self.transport.write(b"before")
+        self.transport.loseConnection()
         self.publish()
         self.outbound.flush()
-        self.assertEqual(self.socket.attempts, 0)
+        self.assertEqual(self.handle.attempts, 0)
 
     def test_tls_is_left_to_gather(self) -> None:
         """TLS writes what it has encrypted by itself."""
-        directlyProvides(self.socket, ISSLTransport)
+        directlyProvides(self.transport, ISSLTransport)
         self.attach()
         self.publish()
         self.outbound.flush()
-        self.assertEqual(self.socket.attempts, 0)
+        self.assertEqual(self.handle.attempts, 0)
