@@ -55,6 +55,7 @@ class NatsClient(ClientLifecycle):
         super().__init__(reactor, options)
         self._subscriptions = ClientSubscriptions(self)
         self._requests = Requests(self)
+        self._request_timeout = self.options.request_timeout
         self._factory = factory if factory is not None else NatsClientFactory(reactor, client=self)
 
     def __repr__(self) -> str:
@@ -273,8 +274,9 @@ class NatsClient(ClientLifecycle):
 
         What :meth:`publish` raises is raised here too.
         """
-        self._refuse_new("request")
-        seconds = self.options.request_timeout if timeout is None else check_seconds("timeout", timeout)
+        if self._ending or self._drain is not None or self._status is ClientStatus.CLOSED:
+            self._refuse_new("request")
+        seconds = self._request_timeout if timeout is None else check_seconds("timeout", timeout)
         return self._requests.request(subject, payload, headers, seconds)
 
     def request_many(

@@ -68,10 +68,14 @@ class Requests:
 
     def request(self, subject: str, payload: Payload, headers: HeadersLike | None, timeout: float) -> Deferred[Msg]:
         """Publish with a reply subject of its own, and wait for the first reply."""
-        reply = self._new_reply()
+        waiting = self._waiting
+        if self._record is None or len(waiting) >= self._limit:
+            self._prepare()
+        self._number = number = self._number + 1
+        reply = f"{self._prefix}{number}"
         self._publish(subject, payload, reply, headers)
         waiter: Deferred[Msg] = Deferred(partial(self._cancelled, reply))
-        self._waiting[reply] = waiter, subject
+        waiting[reply] = waiter, subject
         self._deadlines.set(reply, self.seconds() + timeout)
         return waiter
 
@@ -88,7 +92,9 @@ class Requests:
         """Publish with a reply subject of its own, and hand out all replies."""
         options = self._client.options
         bounds = (options.pending_msgs, options.pending_bytes)
-        reply = self._new_reply()
+        self._prepare()
+        self._number += 1
+        reply = f"{self._prefix}{self._number}"
         end = self.seconds() + timeout
         many = RequestMany(self, reply, subject, max_msgs=max_msgs, stall=stall, end=end, sentinel=sentinel, bounds=bounds)
         self._publish(subject, payload, reply, headers)
@@ -96,13 +102,11 @@ class Requests:
         self._deadlines.set(reply, end)
         return many
 
-    def _new_reply(self) -> str:
+    def _prepare(self) -> None:
         if len(self._waiting) >= self._limit:
             raise TooManyRequestsError(f"{len(self._waiting)} requests are in flight, the bound is {self._limit}")
         if self._record is None:
             self._subscribe()
-        self._number = number = self._number + 1
-        return f"{self._prefix}{number}"
 
     def _subscribe(self) -> None:
         core = self._client.core

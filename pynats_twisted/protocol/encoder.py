@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import HeadersNotSupportedError, InvalidArgumentError, InvalidSubscriptionError, MaxPayloadExceededError
 from .headers import Headers, HeadersLike
-from .subjects import check_publish_subject, check_queue, check_subscribe_subject
+from .subjects import check_publish_subject, check_queue, check_subscribe_subject, is_plain
 
 PING = b"PING\r\n"
 PONG = b"PONG\r\n"
@@ -61,7 +61,7 @@ class PublishEncoder:
         else:
             if reply:
                 # Nearly every reply subject is a new one: remembering them would push out the subjects.
-                prefix += _checked(reply)
+                prefix += reply.encode() + b" " if reply.__class__ is str and is_plain(reply) else _checked(reply)
             if headers and headers.__class__ is not Headers:
                 headers = Headers(headers)
             if headers:
@@ -69,23 +69,21 @@ class PublishEncoder:
                     raise HeadersNotSupportedError("the server does not support headers")
                 block = headers.encode()  # type: ignore[union-attr]
                 size += len(block)
-                self._check_size(size)
+                if self.max_payload is not None and size > self.max_payload:
+                    raise MaxPayloadExceededError(size, self.max_payload)
                 head = b"HPUB %b%d %d\r\n%b" % (prefix, len(block), size, block)
                 size -= len(block)
             else:
-                self._check_size(size)
+                if self.max_payload is not None and size > self.max_payload:
+                    raise MaxPayloadExceededError(size, self.max_payload)
                 head = b"PUB %b%d\r\n" % (prefix, size)
         out.append(head)
         out.append(payload)
         out.append(b"\r\n")
         return len(head) + size + 2
 
-    def _check_size(self, size: int) -> None:
-        if self.max_payload is not None and size > self.max_payload:
-            raise MaxPayloadExceededError(size, self.max_payload)
-
     def _learn(self, subject: str) -> bytes:
-        encoded = _checked(subject)
+        encoded = subject.encode() + b" " if subject.__class__ is str and is_plain(subject) else _checked(subject)
         # An inbox is nearly always a new one; and what is allowed for a literal subject is not for its equal.
         if len(encoded) <= _MAX_CACHED_SUBJECT and subject[0] != "_" and subject.__class__ is str:
             if len(self._known) >= _MAX_CACHED:

@@ -14,8 +14,8 @@ from ..errors import InvalidQueueError, InvalidSubjectError
 # Control characters and white space. A lone CR or a NUL would be relayed by a server and break other clients.
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f\x85\u2028\u2029\ud800-\udfff]")
 
-# Nearly every subject is like this: tokens of ASCII without a wildcard. One look, where the rules of what is right take several.
-_is_plain = re.compile(r"[!-)+-\-/-=?-~]+(?:\.[!-)+-\-/-=?-~]+)*").fullmatch
+#: Matches what nearly every subject is: tokens of ASCII without a wildcard. One look, where the rules of what is right take several.
+is_plain = re.compile(r"[!-)+-\-/-=?-~]+(?:\.[!-)+-\-/-=?-~]+)*").fullmatch
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
@@ -34,7 +34,7 @@ def check_publish_subject(subject: str) -> None:
 
     :raises InvalidSubjectError: it is not a string, is empty, has an empty token, white space, a control character or a wildcard.
     """
-    if subject.__class__ is str and _is_plain(subject) is not None:
+    if subject.__class__ is str and is_plain(subject) is not None:
         return
     _check_tokens(subject)
     if ("*" in subject or ">" in subject) and not isinstance(subject, LiteralSubject):
