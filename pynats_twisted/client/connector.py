@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint, UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IAddress, IConnector
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
@@ -29,7 +30,9 @@ def endpoint_for(reactor: Any, options: ClientOptions, server: Server) -> Any:
     elif server.websocket:
         raise ConfigurationError(f"{server.url}: this version does not speak WebSocket; use nats:// or tls://")
     else:
-        endpoint = HostnameEndpoint(reactor, server.host, server.port, timeout=options.connect_timeout)
+        # Only names need the resolver, which is a thread.
+        kind = TCP4ClientEndpoint if isIPAddress(server.host) else TCP6ClientEndpoint if isIPv6Address(server.host) else HostnameEndpoint
+        endpoint = kind(reactor, server.host, server.port, timeout=options.connect_timeout)
     if options.tls_first:
         endpoint = wrapClientTLS(connection_creator(options, server), endpoint)
     return endpoint

@@ -26,8 +26,12 @@ MAX_MESSAGE = 64 * 1024 * 1024
 
 # Pieces of a payload that are smaller than this are gathered in one buffer: a list of single bytes would take 8 times their size.
 _SMALL_PIECE = 1024
-_MAX_CACHED = 4096
-_MAX_CACHED_SUBJECT = 128
+_MAX_CACHED = 16_384
+_MAX_CACHED_HEAD = 160
+# A space, 19 digits and a CR.
+_MOST_OF_SIZE = 21
+_LETTER_M = ord("M")
+_UNDERSCORE = ord("_")
 
 
 class Operation(Enum):
@@ -70,6 +74,7 @@ class Parser:
 
     __slots__ = (
         "_failed",
+        "_heads",
         "_held",
         "_line",
         "_missing",
@@ -77,6 +82,7 @@ class Parser:
         "_paused",
         "_pending",
         "_pieces",
+        "_sizes",
         "_subjects",
         "max_info_line",
         "max_line",
@@ -99,7 +105,11 @@ class Parser:
         self._pieces: list[bytes | bytearray | memoryview] = []
         self._paused = False
         self._held = b""
+        # What stands before the size in a MSG line without a reply: subject and sid. What stands behind: the size, as it is written.
+        self._heads: dict[bytes, tuple[str, int]] = {}
+        self._sizes: dict[bytes, int] = {}
         self._numbers: dict[bytes, int] = {}
+        # The subjects of messages with a reply.
         self._subjects: dict[bytes, str] = {}
 
     @property
@@ -164,47 +174,73 @@ class Parser:
         length = len(data)
         find = data.find
         append = out.append
-        subjects = self._subjects
+        heads = self._heads
+        sizes = self._sizes
         numbers = self._numbers
+        subjects = self._subjects
         max_line = self.max_line
+        most_of_head = min(_MAX_CACHED_HEAD, max_line - _MOST_OF_SIZE)
         while position < length:
             end = find(b"\n", position)
             if end < 0:
                 self._line += memoryview(data)[position:]
                 self._check_unfinished_line()
                 return
-            if data[position : position + 4] == b"MSG " and end - position <= max_line:
-                arguments = data[position + 4 : end - 1 if data[end - 1] == 13 else end].split(b" ")
-                count = len(arguments)
-                reply = ""
-                if count == 3:
-                    raw_subject, raw_sid, raw_size = arguments
-                elif count == 4 and arguments[2] and b"\t" not in arguments[2]:
-                    raw_subject, raw_sid, raw_reply, raw_size = arguments
-                    reply = raw_reply.decode("utf-8", "surrogateescape")
-                else:
-                    raw_subject = raw_sid = raw_size = b""
-                subject = subjects.get(raw_subject)
-                sid = numbers.get(raw_sid)
-                size = numbers.get(raw_size)
-                if subject is None and sid is not None and size is not None and raw_subject and b"\t" not in raw_subject:
-                    subject = self._new_subject(raw_subject)
-                elif subject is None or sid is None or size is None:
-                    subject, sid, reply, _, size = self._arguments(data[position:end], headers=False)
-                position = end + 1
-                end = position + size
-                # Behind the payload there are two more bytes: both in this read, or the slow way.
-                if end + 2 > length:
-                    self._begin_message(data, position, (subject, sid, reply, 0, size))
+            if data[position] != _LETTER_M:
+                position = self._other_line(data, position, end, out)
+                if position < 0:
                     return
-                if data[end] != 13 or data[end + 1] != 10:
-                    raise _missing_terminator(size, data[end : end + 2])
-                append(Msg(subject, sid, reply, data[position:end]))
-                position = end + 2
                 continue
-            position = self._other_line(data, position, end, out)
-            if position < 0:
+            line = data[position:end]
+            head, _, raw_size = line.rpartition(b" ")
+            known = heads.get(head)
+            size = sizes.get(raw_size)
+            if known is not None and size is not None:
+                subject, sid = known
+                reply = ""
+            elif head[:4] == b"MSG " and len(line) <= max_line:
+                words = head.split(b" ")
+                count = len(words)
+                number = numbers.get(words[2]) if count == 3 or (count == 4 and words[3] and b"\t" not in words[3]) else None
+                if size is None or number is None or not words[1] or b"\t" in words[1]:
+                    subject, sid, reply, size = self._odd_message(line, raw_size)
+                else:
+                    sid = number
+                    if count == 4:
+                        reply = words[3].decode("utf-8", "surrogateescape")
+                        subject = subjects.get(words[1]) or self._new_subject(words[1])
+                    else:
+                        reply = ""
+                        subject = words[1].decode("utf-8", "surrogateescape")
+                        # An inbox is nearly always a new one. With any size that is known the line is short enough.
+                        if head[4] != _UNDERSCORE and len(head) <= most_of_head:
+                            if len(heads) >= _MAX_CACHED:
+                                heads.clear()
+                            heads[head] = subject, sid
+            else:
+                position = self._other_line(data, position, end, out)
+                if position < 0:
+                    return
+                continue
+            position = end + 1
+            end = position + size
+            # Behind the payload there are two more bytes: both in this read, or the slow way.
+            if end + 2 > length:
+                self._begin_message(data, position, (subject, sid, reply, 0, size))
                 return
+            if data[end] != 13 or data[end + 1] != 10:
+                raise _missing_terminator(size, data[end : end + 2])
+            append(Msg(subject, sid, reply, data[position:end]))
+            position = end + 2
+
+    def _odd_message(self, line: bytes, raw_size: bytes) -> tuple[str, int, str, int]:
+        """Read a MSG line with numbers that are not known, or not written as servers do."""
+        subject, sid, reply, _, size = self._arguments(line, headers=False)
+        if self._numbers.get(raw_size.removesuffix(b"\r")) == size:
+            if len(self._sizes) >= _MAX_CACHED:
+                self._sizes.clear()
+            self._sizes[raw_size] = size
+        return subject, sid, reply, size
 
     def _other_line(self, data: bytes, position: int, end: int, out: list[Parsed]) -> int:
         """Read what is not a plain MSG line. Returns where to go on, or -1 where nothing can be read for now."""
@@ -268,16 +304,11 @@ class Parser:
             raise MalformedLineError(f"the header size {header_size} is larger than the whole size {size}: {_shown(line)}")
         if size > self.max_message:
             raise MessageTooLargeError(f"a message announces {size} bytes, the bound is {self.max_message}")
-        raw_subject = arguments[0]
-        subject = self._subjects.get(raw_subject)
-        if subject is None:
-            subject = self._new_subject(raw_subject)
-        return subject, sid, reply, header_size, size
+        return arguments[0].decode("utf-8", "surrogateescape"), sid, reply, header_size, size
 
     def _new_subject(self, raw: bytes) -> str:
         subject = raw.decode("utf-8", "surrogateescape")
-        # An inbox is nearly always a new one.
-        if len(raw) <= _MAX_CACHED_SUBJECT and raw[0] != 95:
+        if len(raw) <= _MAX_CACHED_HEAD:
             if len(self._subjects) >= _MAX_CACHED:
                 self._subjects.clear()
             self._subjects[raw] = subject
