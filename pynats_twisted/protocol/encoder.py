@@ -84,8 +84,8 @@ class PublishEncoder:
 
     def _learn(self, subject: str) -> bytes:
         encoded = subject.encode() + b" " if subject.__class__ is str and is_plain(subject) else _checked(subject)
-        # An inbox is nearly always a new one; and what is allowed for a literal subject is not for its equal.
-        if len(encoded) <= _MAX_CACHED_SUBJECT and subject[0] != "_" and subject.__class__ is str:
+        # An inbox is nearly always a new one, as is where an ack goes; and what is allowed for a literal subject is not for its equal.
+        if len(encoded) <= _MAX_CACHED_SUBJECT and subject[0] not in "_$" and subject.__class__ is str:
             if len(self._known) >= _MAX_CACHED:
                 self._known.clear()
             self._known[subject] = encoded
