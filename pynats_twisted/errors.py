@@ -476,6 +476,79 @@ class NotJetStreamMessageError(JetStreamError):
     """A message was not delivered by a consumer: its reply subject is not one for acks."""
 
 
+class MessageAlreadyAckedError(JetStreamError):
+    """A message was acked, refused or given up before: that is done once. Nothing was sent."""
+
+
+class MessageRejectedError(JetStreamError):
+    """Raised by a handler of yours to say that a message can never be handled; :class:`~pynats_twisted.jetstream.dead_letters.DeadLetters`
+    makes a dead letter of it. The text is the reason."""
+
+
+class ConsumerDeletedError(JetStreamError):
+    """The consumer, or its stream, was deleted while messages were asked of it."""
+
+
+class PullRefusedError(JetStreamError):
+    """The server refused to deliver messages, and would again: the request contradicts the consumer's configuration.
+
+    :ivar status: the status of its answer, 400 or 409.
+    :ivar text: its words.
+    """
+
+    def __init__(self, consumer: str, status: int, text: str) -> None:
+        super().__init__(f"consumer {consumer!r} refused a pull: {text or 'without a reason'} (status {status})")
+        self.status = status
+        self.text = text
+
+
+class NoHeartbeatError(JetStreamError, NatsTimeoutError):
+    """Neither messages nor a sign of life came from the consumer in time. Asking again makes sense."""
+
+
+class PublishUnconfirmedError(JetStreamError):
+    """No ack came for a publish: it is unknown whether it was stored. Publishing again with the same message id stores it once.
+
+    :ivar subject: where it was published.
+    """
+
+    def __init__(self, subject: str, reason: str) -> None:
+        super().__init__(f"publish to {subject!r}: {reason}; it is unknown whether it was stored")
+        self.subject = subject
+
+
+class PublishTimeoutError(PublishUnconfirmedError, RequestTimeoutError):
+    """No ack came for a publish in time. It may have been stored."""
+
+
+class PublishDisconnectedError(PublishUnconfirmedError, DisconnectedError):
+    """The connection was lost before the ack for a publish came, and it could not be sent again. It may have been stored."""
+
+
+class NoStreamResponseError(JetStreamError, NoRespondersError):
+    """No stream took a publish (status 503): none has its subject, none of its servers is there, or JetStream is off. It was not stored."""
+
+    def __init__(self, subject: str) -> None:
+        NatsError.__init__(self, f"no stream takes what is published to {subject!r}, or JetStream is off")
+        self.subject = subject
+
+
+class TooManyStalledMsgsError(JetStreamError):
+    """A publish waited in vain for one of the earlier ones to be acked: the window of ``publish_async`` is full. It was not sent.
+
+    :ivar pending: publishes without an ack.
+    """
+
+    def __init__(self, subject: str, pending: int) -> None:
+        super().__init__(f"publish to {subject!r}: {pending} publishes wait for their acks, and no room came in time; it was not sent")
+        self.subject = subject
+        self.pending = pending
+
+
+class StreamRecreatedError(JetStreamError):
+    """A stream that was being read is not what it was: it stands before what was read of it already, so it was deleted and made anew."""
+
+
 class JetStreamApiLevelError(JetStreamError):
     """The server is too old for a feature (ADR-44); the text names the feature.
 
@@ -489,6 +562,35 @@ class JetStreamApiLevelError(JetStreamError):
         self.required = required
         self.available = available
         self.features = tuple(features)
+
+
+class BatchClosedError(JetStreamError):
+    """A batch takes nothing more: it was committed or discarded, or it has failed, then ``__cause__`` says why. Nothing was sent."""
+
+
+class FastIngestError(JetStreamError):
+    """A batch of fast ingest (ADR-50) ended before its time. What was stored by then stays stored.
+
+    :ivar acked: the server had all messages up to this one, counted from 1; of those behind it nothing is known.
+    :ivar sent: the last message that was sent.
+    """
+
+    def __init__(self, text: str, acked: int, sent: int) -> None:
+        super().__init__(f"{text}; the server had the messages up to {acked} of the {sent} that were sent")
+        self.acked = acked
+        self.sent = sent
+
+
+class FastIngestGapError(FastIngestError):
+    """Messages were lost on their way, and the batch was not to go on over gaps. ``acked`` is the last one that was stored."""
+
+
+class FastIngestDisconnectedError(FastIngestError, DisconnectedError):
+    """The connection was lost, and the batch with it."""
+
+
+class FastIngestTimeoutError(FastIngestError, NatsTimeoutError):
+    """The server did not go on with the batch in time."""
 
 
 class JetStreamApiError(JetStreamError):
@@ -674,6 +776,10 @@ class MessageNotFoundError(JetStreamApiError):
     err_codes: ClassVar[tuple[int, ...]] = (10037, 10043)
 
 
+class TooManyResultsError(JetStreamApiError):
+    """A direct get asked for the last messages of more subjects than the server answers with at once (1,024)."""
+
+
 class MessageDeleteError(JetStreamApiError):
     """A message could not be deleted, for example because the stream never had it."""
 
@@ -738,7 +844,7 @@ class MessageExceedsMaximumError(JetStreamApiError):
 
 
 class JetStreamTooManyRequestsError(JetStreamApiError):
-    """A publish was not stored: more wait for the stream than the server keeps."""
+    """A publish was not stored, or a direct get not answered: more wait for the stream than the server keeps."""
 
     err_codes: ClassVar[tuple[int, ...]] = (10167,)
 

@@ -6,22 +6,19 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, DeferredList, fail, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 
 from ..errors import (
     ConfigurationError,
-    ConnectionClosedError,
     ConnectionDrainingError,
     DisconnectedError,
-    DrainTimeoutError,
     FlushTimeoutError,
-    NatsError,
 )
 from ..protocol.options import ClientOptions
-from ..protocol.subjects import check_queue
+from ..protocol.subjects import check_queue, new_inbox
 from .delivery import Handler, KeyFunction
+from .draining import ClientDraining
 from .factory import NatsClientFactory
-from .lifecycle import ClientLifecycle
 from .listeners import Listener
 from .request_many import RequestMany
 from .requests import Requests
@@ -31,9 +28,10 @@ from .status import (
 )
 from .subscription import Overflow, Subscription
 from .subscriptions import ClientSubscriptions
-from .waiting import Waiters, check_seconds
+from .waiting import check_seconds
 
 if TYPE_CHECKING:
+    from ..jetstream.context import JetStreamContext
     from ..protocol.encoder import Payload
     from ..protocol.headers import HeadersLike
     from ..protocol.info import ServerInfo
@@ -42,7 +40,7 @@ if TYPE_CHECKING:
 _FINAL_FLUSH = 5.0
 
 
-class NatsClient(ClientLifecycle):
+class NatsClient(ClientDraining):
     """A NATS client. :func:`~pynats_twisted.connect` makes one that is connected; :meth:`start` begins one by hand.
 
     It stays the same object through all reconnects; subscriptions are renewed, and what is published meanwhile is buffered.
@@ -303,6 +301,50 @@ class NatsClient(ClientLifecycle):
         seconds = self.options.request_timeout if timeout is None else check_seconds("timeout", timeout)
         return self._requests.request_many(subject, payload, headers, max_msgs, stall, seconds, sentinel)
 
+    def new_inbox(self) -> str:
+        """A subject that nobody else listens on, for replies, below the option ``inbox_prefix``."""
+        return new_inbox(self.options.inbox_prefix)
+
+    # --- what builds on it -----------------------------------------------------------------------------------
+
+    def jetstream(
+        self,
+        *,
+        domain: str | None = None,
+        api_prefix: str | None = None,
+        timeout: float = 5.0,
+        max_async_pending: int = 4000,
+        async_stall_wait: float = 0.2,
+        duplicate_window: float = 120.0,
+        resend_after: float | None = 1.0,
+    ) -> JetStreamContext:
+        """JetStream, through this client. Asks nothing yet; several may be used side by side.
+
+        :param domain: the JetStream domain to ask, when it is not the server's own.
+        :param api_prefix: the prefix of an API that is imported from another account; not together with ``domain``.
+        :param timeout: seconds that a request of the API may take, and that a publish waits for its ack.
+        :param max_async_pending: publishes of ``publish_async`` that may be without an ack.
+        :param async_stall_wait: seconds that one more waits for room; 0 for none.
+        :param duplicate_window: seconds for which the streams that are published to remember message ids (their ``duplicate_window``, 120
+            by default): a publish with an id is sent again after a lost connection only while it is younger.
+        :param resend_after: seconds without an ack after which a publish with an id is sent again on the same connection, each time after
+            twice as long as before. None for never.
+        :raises JetStreamConfigError: the domain or the prefix breaks a rule, or both are given.
+        :raises InvalidArgumentError: a number or a time breaks a rule.
+        """
+        from ..jetstream.context import JetStreamContext
+
+        return JetStreamContext(
+            self,
+            domain=domain,
+            api_prefix=api_prefix,
+            timeout=timeout,
+            max_async_pending=max_async_pending,
+            async_stall_wait=async_stall_wait,
+            duplicate_window=duplicate_window,
+            resend_after=resend_after,
+        )
+
     # --- the end ---------------------------------------------------------------------------------------------
 
     def close(self) -> Deferred[None]:
@@ -318,67 +360,6 @@ class NatsClient(ClientLifecycle):
     def when_closed(self) -> Deferred[None]:
         """Fires when the client is closed for good, whatever the reason; :class:`~pynats_twisted.client.status.Closed` tells it."""
         return self._closed.wait()
-
-    def drain(self, timeout: float | None = None) -> Deferred[None]:
-        """Close without losing a message: every subscription ends and what it has got is handled, requests in flight
-        get their replies, what was published reaches the server, and then the client is closed.
-
-        :param timeout: seconds; the option ``drain_timeout`` (30) by default.
-        :raises DrainTimeoutError: it took longer; the client was closed all the same.
-        :raises DisconnectedError: there is no connection, or it was lost meanwhile; the client was closed.
-        :raises ConnectionClosedError: :meth:`close` was called meanwhile.
-        """
-        seconds = self.options.drain_timeout if timeout is None else check_seconds("timeout", timeout)
-        if self._status is ClientStatus.CLOSED or (self._ending and self._drain is None):
-            return self._closed.wait()
-        if self._drain is None:
-            self._drain = Waiters[None]()
-            result = self._drain.wait()
-            self.closed_on_purpose = True
-            begun = Deferred.fromCoroutine(self._drain_all(seconds))
-            begun.addCallbacks(self._drain.fire, lambda failure: self._drain_failed(failure.value))
-            return result
-        return self._drain.wait()
-
-    def _drain_failed(self, error: BaseException) -> None:
-        assert self._drain is not None
-        self._drain.fail(error)
-
-    async def _drain_all(self, timeout: float) -> None:
-        if self._is_between_servers():
-            await self._migration_over()
-        if not self.is_connected:
-            await self.close()
-            raise DisconnectedError("the client was closed, not drained: there was no connection")
-        self._stop_migration()
-        self._status = ClientStatus.DRAINING
-        end = self.reactor.seconds() + timeout
-        late: NatsError | None = None
-        # One that is late does not keep the others from being drained, and a lost connection is told below.
-        results: list[tuple[bool, Any]] = await DeferredList(self._subscriptions.drain_all(timeout), consumeErrors=True)
-        for drained, result in results:
-            if not drained and result.check(DrainTimeoutError):
-                late = late or result.value
-        idle: Deferred[Any] = self._requests.when_idle()
-        idle.addTimeout(max(0.0, end - self.reactor.seconds()), self.reactor, lambda result, seconds: DrainTimeoutError)
-        if await idle is DrainTimeoutError:
-            late = late or DrainTimeoutError(f"requests were still waiting for replies after {timeout:g} s")
-        lost: NatsError | None = None
-        if self._ending:
-            lost = self._close_error or ConnectionClosedError("the client was closed before it was drained")
-        else:
-            self.outbound.refusal = ConnectionDrainingError("the client is draining and takes no more publishes")
-            try:
-                await self.flush(_FINAL_FLUSH)
-            except FlushTimeoutError:
-                late = late or DrainTimeoutError(f"the server did not confirm the last publishes within {_FINAL_FLUSH:g} s")
-            except NatsError as error:
-                lost = error
-        await self.close()
-        if lost is not None:
-            raise lost
-        if late is not None:
-            raise late
 
     async def __aenter__(self) -> NatsClient:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -148,9 +149,9 @@ class ClientSubscriptions:
         done.addTimeout(timeout, self.reactor, on_timeout)
         return done
 
-    def drain_all(self, timeout: float) -> list[Deferred[None]]:
-        """Drain every subscription that is not closed."""
-        return [self.drain(subscription, timeout) for subscription in [*self.open.values(), *self.ending]]
+    def drain_all(self, timeout: float, but: Container[Subscription] = ()) -> list[Deferred[None]]:
+        """Drain every subscription that is not closed, ``but`` these."""
+        return [self.drain(subscription, timeout) for subscription in [*self.open.values(), *self.ending] if subscription not in but]
 
     def _begin_drain(self, subscription: Subscription) -> None:
         if not self._client.is_connected:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import sys
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from pynats_twisted import jetstream
 from pynats_twisted.jetstream import api
 from tests.test_imports import PACKAGE, TWISTED, imports_of, loaded_by
 
@@ -38,3 +40,25 @@ class LoadingTests(SynchronousTestCase):
         self.assertEqual(imported, set(api.__all__))
         for name in api.__all__:
             self.assertTrue(hasattr(api, name))
+
+
+class DoorTests(SynchronousTestCase):
+    """``pynats_twisted.jetstream`` itself offers what users need by name."""
+
+    def test_every_public_name_is_there(self) -> None:
+        """Each name in ``__all__`` can be had from it, and is the object of the module that it lives in."""
+        for name in jetstream.__all__:
+            self.assertIs(getattr(jetstream, name), getattr(sys.modules[f"pynats_twisted.jetstream.{jetstream._HOMES[name]}"], name))
+
+    def test_type_checkers_see_the_same_names(self) -> None:
+        """The imports that type checkers read and the table that runs name the same homes."""
+        tree = ast.parse((PACKAGE / "jetstream" / "__init__.py").read_text("utf-8"))
+        guard = next(node for node in tree.body if isinstance(node, ast.If))
+        seen = {alias.name: node.module for node in guard.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+        self.assertEqual(seen, jetstream._HOMES)
+        self.assertEqual(sorted(seen), sorted(jetstream.__all__))
+
+    def test_dir_and_unknown_names(self) -> None:
+        """Completion in a shell finds the names, and a name that does not exist is an AttributeError that says so."""
+        self.assertEqual(set(jetstream.__all__) - set(dir(jetstream)), set())
+        self.assertIn("'Streams'", str(self.assertRaises(AttributeError, getattr, jetstream, "Streams")))
