@@ -23,6 +23,16 @@ _NO_TARGET = re.compile(r'Cannot find link target for "(\w+)')
 # Names of these are not in the reference, so nothing can link to them.
 _ELSEWHERE = {*dir(builtins), *sys.stdlib_module_names, "msgspec", "nats", "OpenSSL", "prometheus_client", "twisted", "zope"}
 
+# The packages that users import from. A name that two of them offer is shown where it comes from.
+_OFFERING = (
+    "pynats_twisted",
+    "pynats_twisted.blocking",
+    "pynats_twisted.client.status",
+    "pynats_twisted.jetstream",
+    "pynats_twisted.jetstream.api",
+    "pynats_twisted.testing",
+)
+
 _FOREIGN_INTERFACE = re.compile(r"twisted\.[\w.]+\.I[A-Z]\w*")
 
 
@@ -91,7 +101,7 @@ class Visitor(astbuilder.ModuleVistor):
 
     def _handleReExport(self, exports: Any, origin_name: str, as_name: str, origin_module: model.Module) -> bool:  # noqa: N802 - pydoctor's
         current = self.builder.current.fullName()
-        if current not in ("pynats_twisted", "pynats_twisted.blocking", "pynats_twisted.testing"):
+        if current not in _OFFERING:
             return False
         if not super()._handleReExport(exports, origin_name, as_name, origin_module):
             return False
@@ -122,4 +132,9 @@ class System(model.System):
             for old, new in self.moved.items():
                 if name == old or name.startswith(f"{old}."):
                     return super().objForFullName(new + name.removeprefix(old))
+            # A name that a module only passes on.
+            passing, _, last = name.rpartition(".")
+            module = super().objForFullName(passing)
+            if isinstance(module, model.Module) and last in module._localNameToFullName_map:
+                return self.objForFullName(module._localNameToFullName_map[last])
         return found

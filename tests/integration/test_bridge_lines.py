@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 from pathlib import Path
 from typing import Any
@@ -215,8 +216,11 @@ class LinesInTests(IntegrationTestCase):
             await proxy.heal()
         await self.until(lambda: device.got == b"OK\n" * 5000, timeout=20, what="all replies")
         await self.until(lambda: len(set(self.payloads)) == 5000, what="all messages")
-        firsts = list(dict.fromkeys(self.payloads))
-        self.assertEqual(firsts, [b"line %d" % index for index in range(5000)])
+        # What was not confirmed comes again, in its order, and perhaps behind a few that were being published just then.
+        numbers = [int(payload.split()[1]) for payload in self.payloads]
+        steps_back = [first - second for first, second in itertools.pairwise(numbers) if second <= first]
+        self.assertLessEqual(len(steps_back), 5)
+        self.assertLess(max(steps_back, default=0), 64)
 
     async def test_back_pressure(self) -> None:
         """While the server does not answer, the peer is stopped after a bounded amount; then everything arrives."""
