@@ -13,11 +13,12 @@ from typing import Any
 
 from . import documents, report, results
 from .contestants import ORDER, OURS, ROOT, Contestant, find
-from .run import about, described, described_curves, run_growth, run_scenarios
-from .scenarios import CURVES, SCENARIOS, Curve, Scenario
+from .run import about, described, described_curves, described_memory, run_growth, run_memory, run_scenarios, unable
+from .scenarios import CURVES, MEMORY, SCENARIOS, Curve, Scenario
 
 _ROUNDS = 5
 _GROWTH_ROUNDS = 3
+_FILES = (results.SCENARIOS_FILE, results.GROWTH_FILE, results.MEMORY_FILE)
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -33,12 +34,13 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--count", type=int, help="so many messages, requests, ... in every scenario, to try out the harness")
     parser.add_argument("--limit", type=float, default=60.0, help="seconds after which a single measurement is ended (default 60)")
     parser.add_argument("--growth", action="store_true", help="only the growth curves")
-    parser.add_argument("--no-growth", action="store_true", help="all but the growth curves")
+    parser.add_argument("--memory", action="store_true", help="only the memory while many messages pass: one round, under a minute each")
+    parser.add_argument("--no-growth", action="store_true", help="neither the growth curves nor the memory")
     parser.add_argument("--output", type=Path, metavar="DIRECTORY", help="store results here, and leave the documentation as it is")
     parser.add_argument("--documents", action="store_true", help="measure nothing: write tables and plots from the stored results")
     given = parser.parse_args(arguments)
-    if given.growth and (given.no_growth or given.scenarios):
-        parser.error("--growth goes neither with --no-growth nor with --scenarios")
+    if (given.growth or given.memory) and (given.no_growth or given.scenarios):
+        parser.error("--growth and --memory go neither with --no-growth nor with --scenarios")
     for option in ("rounds", "count"):
         if getattr(given, option) is not None and getattr(given, option) < 1:
             parser.error(f"--{option} is 1 or more")
@@ -61,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     scenario_names = _chosen("scenario", given.scenarios, [scenario.name for scenario in SCENARIOS])
     client_names = _chosen("client", given.only, ORDER)
     if given.documents:
-        documents.write(results.load(results.SCENARIOS_FILE), results.load(results.GROWTH_FILE))
+        _write_documents()
         return 0
     begun = time.monotonic()
     # Only what was measured in full is compared with what was stored before.
@@ -74,19 +76,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not contestants:
             raise SystemExit("there is nobody to measure")
         samples = []
-        if not given.growth:
+        everything = not (given.growth or given.memory or given.no_growth or given.scenarios)
+        if not (given.growth or given.memory):
             scenarios = [_counted(scenario, given.count) for scenario in SCENARIOS if scenario.name in scenario_names]
             samples += _scenarios(given, contestants, missing, scenarios, folder)
-        if given.growth or not (given.no_growth or given.scenarios):
+        if given.growth or everything:
             samples += _growth(given, contestants, missing, folder)
+        if given.memory or everything:
+            samples += _memory(given, contestants, missing, folder)
     if folder is None:
         print("\nNothing was stored: this was not a run of everything, and no --output was given.")
-    elif folder == results.RESULTS and results.SCENARIOS_FILE.exists() and results.GROWTH_FILE.exists():
-        documents.write(results.load(results.SCENARIOS_FILE), results.load(results.GROWTH_FILE))
+    elif folder == results.RESULTS and all(file.exists() for file in _FILES):
+        _write_documents()
         print(f"\nStored in {folder.relative_to(ROOT)} and {documents.FOLDER.relative_to(ROOT)}.")
     failed = sum("error" in sample for sample in samples)
     print(f"\n{len(samples)} measurements, {failed} failed, {time.monotonic() - begun:.0f} s")
     return 1 if failed else 0
+
+
+def _write_documents() -> None:
+    scenarios, growth, memory = (results.load(file) for file in _FILES)
+    documents.write(scenarios, growth, memory)
 
 
 def _scenarios(
@@ -98,6 +108,7 @@ def _scenarios(
 ) -> list[results.Sample]:
     rounds = given.rounds or _ROUNDS
     result: dict[str, Any] = about(contestants, missing, rounds)
+    result["unable"] = unable(contestants, scenarios)
     result["scenarios"] = described(scenarios)
     result["samples"] = run_scenarios(contestants, scenarios, rounds, given.limit)
     result["summary"] = results.summary(results.tables(result))
@@ -122,6 +133,26 @@ def _growth(
     print(f"\n{report.terminal_growth(result)}\n", flush=True)
     if folder is not None:
         results.store(folder / results.GROWTH_FILE.name, result)
+    samples: list[results.Sample] = result["samples"]
+    return samples
+
+
+def _memory(
+    given: argparse.Namespace, contestants: Sequence[Contestant], missing: dict[str, str], folder: Path | None
+) -> list[results.Sample]:
+    ours = [contestant for contestant in contestants if contestant.name in OURS]
+    if not ours:
+        return []
+    scenario = MEMORY
+    if given.count is not None:
+        # As many looks at the size as there are in a long run.
+        scenario = replace(MEMORY, count=given.count, in_flight=max(1, given.count * MEMORY.in_flight // MEMORY.count))
+    result: dict[str, Any] = about(ours, {name: reason for name, reason in missing.items() if name in OURS}, 1)
+    result["memory"] = described_memory(scenario)
+    result["samples"] = run_memory(ours, scenario, given.limit)
+    print(f"\n{report.terminal_memory(result)}\n", flush=True)
+    if folder is not None:
+        results.store(folder / results.MEMORY_FILE.name, result)
     samples: list[results.Sample] = result["samples"]
     return samples
 

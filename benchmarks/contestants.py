@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
+
+from .clients.job import ASK_KINDS
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIENTS = Path(__file__).resolve().parent / "clients"
@@ -36,6 +39,7 @@ class Contestant:
 
     :ivar imports: what a program that uses it imports; empty for one that is not in Python.
     :ivar environment: variables that make it what it is.
+    :ivar kinds: of scenarios that it can do.
     """
 
     name: str
@@ -43,6 +47,11 @@ class Contestant:
     command: tuple[str, ...]
     imports: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
+    kinds: frozenset[str] = frozenset()
+
+    def knows(self, kind: str) -> bool:
+        """Whether it can do this kind of scenario."""
+        return kind in self.kinds
 
     def env(self) -> dict[str, str]:
         """The environment of its processes."""
@@ -62,10 +71,20 @@ def find(names: Sequence[str], build: Path) -> tuple[list[Contestant], dict[str,
     missing: dict[str, str] = {}
     for name in names:
         try:
-            found.append(_ours(name) if name in OURS else _nats_c(build) if name == C_CLIENT else _rival(name))
+            found.append(_asked(_ours(name) if name in OURS else _nats_c(build) if name == C_CLIENT else _rival(name)))
         except MissingError as reason:
             missing[name] = str(reason)
     return found, missing
+
+
+def _asked(contestant: Contestant) -> Contestant:
+    """With the kinds that its program says."""
+    try:
+        kinds = json.loads(_output([*contestant.command, ASK_KINDS], contestant.env()))
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.strip().splitlines()
+        raise MissingError(f"its program does not start: {said[-1] if said else f'exit code {error.returncode}'}") from None
+    return replace(contestant, kinds=frozenset([*kinds, "import"] if contestant.imports else kinds))
 
 
 def _ours(name: str) -> Contestant:

@@ -15,6 +15,7 @@ from pynats_twisted.testing import ServerProcess
 from .clients.job import Job
 from .contestants import ROOT, Contestant
 from .scenarios import Scenario
+from .streams import StreamError, Streams
 
 _FEEDER = Path(__file__).resolve().parent / "feeder.py"
 # What is published while a client is still reading waits in the server, and must not end the client as too slow.
@@ -47,6 +48,7 @@ def measure(contestant: Contestant, scenario: Scenario, limit: float) -> dict[st
         ca = str(server.ca_file) if scenario.tls else ""
         if scenario.feeder:
             stack.enter_context(_feeder(server.port, ca))
+        streams = stack.enter_context(_streams(server.port, scenario)) if scenario.jetstream else None
         job = Job(
             kind=scenario.kind,
             url=f"{'tls' if scenario.tls else 'nats'}://127.0.0.1:{server.port}",
@@ -54,9 +56,13 @@ def measure(contestant: Contestant, scenario: Scenario, limit: float) -> dict[st
             warmup=scenario.warmup,
             size=scenario.size,
             in_flight=scenario.in_flight,
+            seconds=scenario.seconds,
             ca=ca,
         )
-        return _run([*contestant.command, *job.arguments()], contestant, limit)
+        result = _run([*contestant.command, *job.arguments()], contestant, limit)
+        if streams is not None:
+            _check(streams, scenario, scenario.warmup + int(result["count"]))
+        return result
 
 
 def _run(command: list[str], contestant: Contestant, limit: float) -> dict[str, Any]:
@@ -88,6 +94,27 @@ def _feeder(port: int, ca: str) -> Iterator[None]:
         process.wait()
         if process.stdout is not None:
             process.stdout.close()
+
+
+@contextlib.contextmanager
+def _streams(port: int, scenario: Scenario) -> Iterator[Streams]:
+    streams = Streams(port)
+    try:
+        streams.make(work_queue=scenario.work_queue)
+        if scenario.stored:
+            streams.fill(scenario.warmup + scenario.count, scenario.size)
+        yield streams
+    except StreamError as error:
+        raise MeasurementError(str(error)) from None
+    finally:
+        streams.close()
+
+
+def _check(streams: Streams, scenario: Scenario, count: int) -> None:
+    """A client that was fast, and did not do it, is not measured."""
+    streams.check_stored(count)
+    if scenario.stored or scenario.work_queue:
+        streams.check_acked(count)
 
 
 def warm_imports(contestant: Contestant) -> None:

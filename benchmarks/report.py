@@ -17,7 +17,7 @@ _FIGURES = {
     "elapsed": "Elapsed milliseconds of one; less is better.",
     "bytes": "Bytes of memory of one; less is better.",
 }
-_COMPILED, _PURE = OURS
+_MIB = 2**20
 
 
 def number(value: float | None) -> str:
@@ -27,6 +27,11 @@ def number(value: float | None) -> str:
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}" if value >= 1 else f"{value:.2f}"
+
+
+def mebibytes(value: float | None) -> str:
+    """Two decimals, because it is about how little changes."""
+    return "–" if value is None else f"{value:.2f}"
 
 
 def times(value: float | None) -> str:
@@ -117,6 +122,18 @@ def growth_grid(result: dict[str, Any]) -> Grid:
     return [["", "", *(f"{step:,}" for step in steps)], *rows]
 
 
+def memory_grid(result: dict[str, Any]) -> Grid:
+    """A row for each client: MiB of memory after so many messages."""
+    good = [sample for sample in result["samples"] if "error" not in sample]
+    taken = sorted({passed for sample in good for passed, _ in sample["resident"]})
+    shown = [passed for passed in taken if passed in (taken[0], taken[-1]) or str(passed).rstrip("0") in ("1", "2", "5")]
+    rows = []
+    for sample in good:
+        sizes = {passed: size / _MIB for passed, size in sample["resident"]}
+        rows.append([sample["client"], *(mebibytes(sizes.get(passed)) for passed in shown), mebibytes(max(sizes.values()))])
+    return [["", *(f"{passed:,}" for passed in shown), "highest"], *rows]
+
+
 # --- the terminal ----------------------------------------------------------------------------------------------
 
 
@@ -158,6 +175,11 @@ def _about(result: dict[str, Any]) -> str:
 def terminal_growth(result: dict[str, Any]) -> str:
     """All of a run of growth curves."""
     return f"{_about(result)}\n\nCPU time of one message, in microseconds.\n\n{plain(growth_grid(result))}"
+
+
+def terminal_memory(result: dict[str, Any]) -> str:
+    """All of a run of the memory measurement."""
+    return f"{_about(result)}\n\nMiB of memory after so many messages.\n\n{plain(memory_grid(result))}"
 
 
 # --- the documentation -----------------------------------------------------------------------------------------
@@ -228,3 +250,8 @@ def rst_slower(result: dict[str, Any]) -> str:
 def rst_growth(result: dict[str, Any]) -> str:
     """The points of the growth curves."""
     return _paragraphs([_list_table(growth_grid(result), 2)])
+
+
+def rst_memory(result: dict[str, Any]) -> str:
+    """The size of the process while messages pass."""
+    return _paragraphs([_list_table(memory_grid(result))])

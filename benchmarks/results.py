@@ -14,6 +14,7 @@ from .contestants import C_CLIENT, ORDER, OURS
 RESULTS = Path(__file__).resolve().parent / "results"
 SCENARIOS_FILE = RESULTS / "scenarios.json"
 GROWTH_FILE = RESULTS / "growth.json"
+MEMORY_FILE = RESULTS / "memory.json"
 
 Sample = dict[str, Any]
 

@@ -11,7 +11,7 @@ from .contestants import Contestant
 from .machine import machine, versions
 from .measure import MeasurementError, measure, warm_imports
 from .results import Sample, figure_of
-from .scenarios import CURVES, Curve, Figure, Scenario
+from .scenarios import CURVES, MEMORY, Curve, Figure, Scenario
 
 _UNITS = {"cpu": "µs CPU", "elapsed": "ms", "bytes": "bytes"}
 
@@ -39,7 +39,7 @@ def run_scenarios(contestants: Sequence[Contestant], scenarios: Sequence[Scenari
                 continue
             print(f"[{round_}/{rounds}] {scenario.name:18} {_UNITS[scenario.figure]:>6}:", end="", flush=True)
             for contestant in contestants:
-                if scenario.kind == "import" and not contestant.imports:
+                if not contestant.knows(scenario.kind):
                     continue
                 sample = {"scenario": scenario.name, "client": contestant.name, "round": round_}
                 samples.append(_measured(sample, contestant, scenario, scenario.figure, limit))
@@ -59,6 +59,20 @@ def run_growth(contestants: Sequence[Contestant], curves: Sequence[Curve], round
     return samples
 
 
+def run_memory(contestants: Sequence[Contestant], scenario: Scenario, limit: float) -> list[Sample]:
+    """How large a process is while messages pass: once for each client, because there are many samples in one."""
+    print(f"{scenario.name}, bytes that a message adds:", end="", flush=True)
+    samples = [_measured({"client": contestant.name}, contestant, scenario, "bytes", limit) for contestant in contestants]
+    print(flush=True)
+    return samples
+
+
+def unable(contestants: Sequence[Contestant], scenarios: Sequence[Scenario]) -> dict[str, list[str]]:
+    """Clients, and the scenarios that they cannot do, where there are such."""
+    found = {contestant.name: [s.name for s in scenarios if not contestant.knows(s.kind)] for contestant in contestants}
+    return {name: names for name, names in found.items() if names}
+
+
 def _growth(curves: Sequence[Curve], rounds: int) -> Iterator[tuple[int, Curve, int, Scenario]]:
     for round_ in range(1, rounds + 1):
         for curve in curves:
@@ -74,7 +88,7 @@ def _measured(sample: Sample, contestant: Contestant, scenario: Scenario, figure
         print(f"\n{contestant.name} in {scenario.name}: {error}", file=sys.stderr)
         return {**sample, "error": str(error)}
     print(f"  {contestant.name} {figure_of(result, figure):.3g}", end="", flush=True)
-    return {**sample, **{name: round(value, 9) for name, value in result.items()}}
+    return {**sample, **{name: value if isinstance(value, list) else round(value, 9) for name, value in result.items()}}
 
 
 def described(scenarios: Sequence[Scenario]) -> list[dict[str, Any]]:
@@ -83,6 +97,11 @@ def described(scenarios: Sequence[Scenario]) -> list[dict[str, Any]]:
         {name: getattr(scenario, name) for name in ("name", "title", "kind", "count", "size", "in_flight", "unit", "figure")}
         for scenario in scenarios
     ]
+
+
+def described_memory(scenario: Scenario = MEMORY) -> dict[str, Any]:
+    """What a stored result says of what it is."""
+    return {name: getattr(scenario, name) for name in ("name", "title", "count", "size")}
 
 
 def described_curves(curves: Sequence[Curve] = CURVES) -> list[dict[str, Any]]:

@@ -20,7 +20,9 @@ class Scenario:
     :ivar unit: what is counted.
     :ivar figure: what is compared: CPU time, elapsed time, or bytes of memory, each of one unit.
     :ivar feeder: another process publishes or answers.
-    :ivar tls: the server demands TLS; :ivar jetstream: it has JetStream, with a new store.
+    :ivar tls: the server demands TLS; :ivar jetstream: it has JetStream, with a new store, and a stream in memory with a consumer.
+    :ivar stored: the stream has all the messages before the client starts; :ivar work_queue: it drops what is acked.
+    :ivar seconds: of :class:`~benchmarks.clients.job.Job`.
     :ivar most_rounds: rounds are many where a figure varies; one that hardly does needs no more than these.
     """
 
@@ -36,6 +38,9 @@ class Scenario:
     feeder: bool = False
     tls: bool = False
     jetstream: bool = False
+    stored: bool = False
+    work_queue: bool = False
+    seconds: float = 3.0
     most_rounds: int = 1000
 
 
@@ -65,6 +70,18 @@ SCENARIOS: Sequence[Scenario] = (
     ),
     Scenario("tls_pub_1k", "``await publish`` of 1 KiB over TLS, in a loop", "publish", 40_000, 1024, tls=True),
     Scenario("tls_sub_1k", "a handler gets 1 KiB over TLS from another process", "receive", 40_000, 1024, feeder=True, tls=True),
+    Scenario(
+        "js_publish_sync", "``await js.publish`` of 128 bytes into a stream, in a loop: each waits for its ack", "js_publish_sync",
+        10_000, 128, warmup=500, jetstream=True,
+    ),
+    Scenario(
+        "js_publish_async", "publish 128 bytes into a stream, with a window of 4,000 that wait for their acks", "js_publish_async",
+        60_000, 128, warmup=5000, jetstream=True,
+    ),
+    Scenario(
+        "js_consume", "a durable pull consumer gives 128 bytes out of a stream, and gets an ack for each", "js_consume",
+        100_000, 128, warmup=5000, jetstream=True, stored=True,
+    ),
 )  # fmt: skip
 
 
@@ -97,3 +114,10 @@ CURVES: Sequence[Curve] = (
     Curve("requests", "many requests in flight", "requests in flight", "growth_requests", 10_000),
     Curve("waiting", "messages come and are taken while many wait", "messages waiting", "growth_waiting", 50_000),
 )
+
+# ``in_flight`` is how many messages pass between two looks at the size of the process.
+MEMORY = Scenario(
+    "js_memory", "messages are published with a window, consumed and acked on one connection", "js_memory", 1_000_000, 128,
+    warmup=0, in_flight=50_000, figure="bytes", jetstream=True, work_queue=True, seconds=50.0,
+)  # fmt: skip
+"""How large the process is while many messages pass. Measured for this package alone."""

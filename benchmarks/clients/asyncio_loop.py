@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from .driver import KINDS, Adapter
+from . import driver, driver_jetstream
+from .driver import Adapter
+from .driver_jetstream import JetStreamAdapter
 from .job import Job
 
 
@@ -39,5 +40,8 @@ def context(job: Job) -> ssl.SSLContext | None:
 
 def main(adapter: Adapter) -> None:
     """Do what the command line says."""
-    job = Job.parse(sys.argv[1:])
-    asyncio.run(KINDS[job.kind](adapter, job))
+    kinds: dict[str, Callable[[Any, Job], Coroutine[Any, Any, None]]] = dict(driver.KINDS)
+    if isinstance(adapter, JetStreamAdapter):
+        kinds.update(driver_jetstream.KINDS)
+    job = Job.from_command_line(kinds)
+    asyncio.run(kinds[job.kind](adapter, job))

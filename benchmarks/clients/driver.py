@@ -218,7 +218,7 @@ async def memory(adapter: Adapter, job: Job) -> None:
         await adapter.hold(nc, f"bench.warmup.{number}")
     await nc.flush()
     gc.collect()
-    before = _resident()
+    before = resident()
     clock = Clock()
     clock.start()
     for number in range(job.count):
@@ -228,10 +228,10 @@ async def memory(adapter: Adapter, job: Job) -> None:
     await nc.flush()
     clock.stop()
     gc.collect()
-    finish(clock, job.count, bytes_each=(_resident() - before) / job.count)
+    finish(clock, job.count, bytes_each=(resident() - before) / job.count)
 
 
-def _resident() -> int:
+def resident() -> int:
     """Bytes of memory that the process occupies (RSS)."""
     for line in Path("/proc/self/status").read_text("ascii").splitlines():
         if line.startswith("VmRSS:"):

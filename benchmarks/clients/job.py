@@ -8,7 +8,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,12 @@ FEED = "bench.feed"
 """Where the feeder listens for orders: ``subject size count subjects``."""
 ECHO = "bench.echo"
 """Where the feeder answers requests."""
+STREAM = "BENCH"
+"""The stream that has :data:`SUBJECT`, where a measurement needs one."""
+CONSUMER = "worker"
+"""Its durable pull consumer."""
+ASK_KINDS = "kinds"
+"""The only argument of a client program that is asked what it can measure; it prints a list in JSON."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,15 @@ class Job:
         return [f"{name}={value}" for name, value in dataclasses.asdict(self).items()]
 
     @classmethod
+    def from_command_line(cls, kinds: Iterable[str]) -> Job:
+        """What this program is told to do. It is over when it was only asked for its kinds."""
+        arguments = sys.argv[1:]
+        if arguments == [ASK_KINDS]:
+            print(json.dumps(list(kinds)))
+            sys.exit()
+        return cls.parse(arguments)
+
+    @classmethod
     def parse(cls, arguments: Sequence[str]) -> Job:
         """The opposite of :meth:`arguments`."""
         types = {"count": int, "warmup": int, "size": int, "in_flight": int, "seconds": float}
@@ -75,7 +90,7 @@ class Clock:
         self.system += usage.ru_stime - self._system
 
 
-def finish(clock: Clock, count: int, **more: float) -> None:
+def finish(clock: Clock, count: int, **more: Any) -> None:
     """Print the result and leave at once: what a library does at its end is not measured, and may take long."""
     result = {"count": count, "wall": clock.wall, "user": clock.user, "system": clock.system, **more}
     print(json.dumps(result), flush=True)

@@ -1,9 +1,9 @@
-/* nats.c, the C client: the same measurements as driver.py, with the same arguments and the same line of JSON.
+/* nats.c, the C client: the same measurements as driver.py and driver_jetstream.py, with the same arguments and the same line of JSON.
  *
  *     cc -O2 -o nats_c nats_c.c -lnats -lpthread
  *     nats_c kind=publish url=nats://127.0.0.1:4222 count=100000 size=128
  *
- * Without arguments it prints the version of the library.
+ * Without arguments it prints the version of the library, and with "kinds" alone what it can measure.
  */
 #include <pthread.h>
 #include <stdbool.h>
@@ -20,6 +20,9 @@
 #define SUBJECT "bench.subject"
 #define FEED "bench.feed"
 #define ECHO "bench.echo"
+#define STREAM "BENCH"
+#define CONSUMER "worker"
+#define FETCH 500
 #define REQUEST_MS 30000
 #define FLUSH_MS 30000
 #define MOST_IN_FLIGHT 1024
@@ -314,8 +317,9 @@ static void hold(natsConnection *nc, const char *prefix, int64_t count) {
     flush(nc);
 }
 
-static void memory(natsConnection *nc) {
+static void memory(natsConnection *nc, const char *payload) {
     char more[64];
+    (void)payload;
     hold(nc, "warmup", job.warmup);
     long before = resident();
     start_clock();
@@ -323,6 +327,72 @@ static void memory(natsConnection *nc) {
     stop_clock();
     snprintf(more, sizeof more, ", \"bytes_each\": %.1f", (double)(resident() - before) / job.count);
     finish(job.count, more);
+}
+
+/* --- JetStream -------------------------------------------------------------------------------------------- */
+
+static jsCtx *jetstream(natsConnection *nc) {
+    jsCtx *js = NULL;
+    jsOptions options;
+    check(jsOptions_Init(&options), "options");
+    /* The window that the others have by default. Where the server is slow for once, it is to wait. */
+    options.PublishAsync.MaxPending = 4000;
+    options.PublishAsync.StallWait = REQUEST_MS;
+    check(natsConnection_JetStream(&js, nc, &options), "jetstream");
+    return js;
+}
+
+static void js_publish_many(jsCtx *js, const char *payload, int64_t count) {
+    for (int64_t i = 0; i < count; i++) check(js_Publish(NULL, js, SUBJECT, payload, (int)job.size, NULL, NULL), "js publish");
+}
+
+static void js_publish_sync(natsConnection *nc, const char *payload) {
+    jsCtx *js = jetstream(nc);
+    js_publish_many(js, payload, job.warmup);
+    start_clock();
+    js_publish_many(js, payload, job.count);
+    stop_clock();
+    finish(job.count, "");
+}
+
+static void js_publish_window(jsCtx *js, const char *payload, int64_t count) {
+    for (int64_t i = 0; i < count; i++) check(js_PublishAsync(js, SUBJECT, payload, (int)job.size, NULL), "js publish async");
+    check(js_PublishAsyncComplete(js, NULL), "js complete");
+}
+
+static void js_publish_async(natsConnection *nc, const char *payload) {
+    jsCtx *js = jetstream(nc);
+    js_publish_window(js, payload, job.warmup);
+    start_clock();
+    js_publish_window(js, payload, job.count);
+    stop_clock();
+    finish(job.count, "");
+}
+
+static void js_take(natsSubscription *sub, int64_t count) {
+    while (count > 0) {
+        natsMsgList list;
+        check(natsSubscription_Fetch(&list, sub, count < FETCH ? (int)count : FETCH, REQUEST_MS, NULL), "fetch");
+        for (int i = 0; i < list.Count; i++) check(natsMsg_Ack(list.Msgs[i], NULL), "ack");
+        count -= list.Count;
+        natsMsgList_Destroy(&list);
+    }
+}
+
+static void js_consume(natsConnection *nc, const char *payload) {
+    jsSubOptions options;
+    natsSubscription *sub = NULL;
+    (void)payload;
+    check(jsSubOptions_Init(&options), "options");
+    options.Stream = STREAM;
+    options.Consumer = CONSUMER;
+    check(js_PullSubscribe(&sub, jetstream(nc), SUBJECT, CONSUMER, NULL, &options, NULL), "pull subscribe");
+    js_take(sub, job.warmup);
+    start_clock();
+    js_take(sub, job.count);
+    flush(nc);
+    stop_clock();
+    finish(job.count, "");
 }
 
 /* --- what to do ------------------------------------------------------------------------------------------- */
@@ -343,23 +413,38 @@ static void parse(int count, char **arguments) {
     }
 }
 
+static const struct {
+    const char *name;
+    void (*measure)(natsConnection *nc, const char *payload);
+} kinds[] = {
+    {"publish", publish},
+    {"receive", receive},
+    {"iterate", iterate},
+    {"pubsub", pubsub},
+    {"latency", latency},
+    {"requests", requests},
+    {"memory", memory},
+    {"js_publish_sync", js_publish_sync},
+    {"js_publish_async", js_publish_async},
+    {"js_consume", js_consume},
+};
+
 int main(int count, char **arguments) {
     if (count == 1) {
         printf("%s\n", NATS_VERSION_STRING);
         return 0;
     }
+    if (count == 2 && !strcmp(arguments[1], "kinds")) {
+        printf("[\"connect\"");
+        for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) printf(", \"%s\"", kinds[i].name);
+        printf("]\n");
+        return 0;
+    }
     parse(count, arguments);
     check(nats_Open(-1), "open");
     if (!strcmp(job.kind, "connect")) connect_often();
-    char *payload = calloc(1, (size_t)job.size + 1);
-    natsConnection *nc = connect_client();
-    if (!strcmp(job.kind, "publish")) publish(nc, payload);
-    if (!strcmp(job.kind, "receive")) receive(nc, payload);
-    if (!strcmp(job.kind, "iterate")) iterate(nc, payload);
-    if (!strcmp(job.kind, "pubsub")) pubsub(nc, payload);
-    if (!strcmp(job.kind, "latency")) latency(nc, payload);
-    if (!strcmp(job.kind, "requests")) requests(nc, payload);
-    if (!strcmp(job.kind, "memory")) memory(nc);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (!strcmp(job.kind, kinds[i].name)) kinds[i].measure(connect_client(), calloc(1, (size_t)job.size + 1));
     fprintf(stderr, "unknown kind %s\n", job.kind);
     return 2;
 }

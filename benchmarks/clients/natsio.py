@@ -1,4 +1,4 @@
-"""natsio, as its guide shows it: a plain callback where nothing is awaited, a coroutine where something is."""
+"""natsio, as its guide shows it: a plain callback where nothing is awaited, a coroutine where something is, ``consume()`` for JetStream."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ import natsio
 
 from .asyncio_loop import AsyncioAdapter, context, main
 from .driver import Counter
-from .job import Job
+from .driver_jetstream import Progress
+from .job import CONSUMER, STREAM, Job
+
+# Where the server is slow for once, it is to wait, as others do, and not to fail.
+_STALL_SECONDS = 30.0
 
 
 class Natsio(AsyncioAdapter):
@@ -41,6 +45,23 @@ class Natsio(AsyncioAdapter):
 
     async def hold(self, nc: Any, subject: str) -> None:
         nc.subscribe(subject, cb=_ignore)
+
+    def jetstream(self, nc: Any) -> Any:
+        return nc.jetstream(publish_async_stall_wait=_STALL_SECONDS)
+
+    async def publish_window(self, js: Any, subject: str, payload: bytes, count: int) -> None:
+        for _ in range(count):
+            await js.publish_async(subject, payload)
+        await js.publish_async_complete()
+
+    async def consume(self, js: Any, progress: Progress) -> None:
+        consumer = await (await js.stream(STREAM)).consumer(CONSUMER)
+        async with consumer.consume() as messages:
+            async for msg in messages:
+                await msg.ack()
+                progress.seen += 1
+                if progress.seen == progress.mark and progress.reached():
+                    return
 
 
 def _ignore(msg: Any) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -11,9 +10,17 @@ from twisted.internet.task import react
 
 from pynats_twisted import connect
 
-from . import ours_growth
-from .driver import KINDS, Counter
-from .job import Job
+from . import driver, driver_jetstream, ours_growth, ours_memory
+from .driver import Counter
+from .driver_jetstream import Progress
+from .job import CONSUMER, STREAM, Job
+
+_KINDS: dict[str, Callable[[Any, Job], Coroutine[Any, Any, None]]] = {
+    **driver.KINDS,
+    **driver_jetstream.KINDS,
+    **ours_growth.KINDS,
+    **ours_memory.KINDS,
+}
 
 
 class DeferredSignal:
@@ -59,6 +66,28 @@ class Ours:
     async def hold(self, nc: Any, subject: str) -> None:
         nc.subscribe(subject, _ignore)
 
+    def jetstream(self, nc: Any) -> Any:
+        return nc.jetstream()
+
+    async def publish_window(self, js: Any, subject: str, payload: bytes, count: int) -> None:
+        for _ in range(count):
+            await js.publish_async_room()
+            js.publish_async(subject, payload)
+        await js.publish_async_complete()
+
+    async def consume(self, js: Any, progress: Progress) -> None:
+        consumer = await js.consumer(STREAM, CONSUMER)
+        done = self.signal()
+
+        def handler(msg: Any) -> None:
+            msg.ack()
+            progress.seen += 1
+            if progress.seen == progress.mark and progress.reached():
+                done.fire()
+
+        consumer.consume(handler)
+        await done.done
+
     def signal(self) -> DeferredSignal:
         return DeferredSignal()
 
@@ -72,9 +101,8 @@ def _ignore(msg: Any) -> None:
 
 def main() -> None:
     """Do what the command line says."""
-    job = Job.parse(sys.argv[1:])
-    measure = {**KINDS, **ours_growth.KINDS}[job.kind]
-    react(lambda reactor: Deferred.fromCoroutine(measure(Ours(reactor), job)))
+    job = Job.from_command_line(_KINDS)
+    react(lambda reactor: Deferred.fromCoroutine(_KINDS[job.kind](Ours(reactor), job)))
 
 
 if __name__ == "__main__":

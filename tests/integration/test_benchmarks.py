@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks import documents, results
-from benchmarks.scenarios import SCENARIOS
+from benchmarks import documents, report, results, streams
+from benchmarks.contestants import OURS, Contestant, find
+from benchmarks.measure import MeasurementError, measure
+from benchmarks.run import described, run_scenarios, unable
+from benchmarks.scenarios import MEMORY, SCENARIOS, Scenario
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIENTS = ["ours-pure", "nats-py"]
+JETSTREAM = ["js_publish_sync", "js_publish_async", "js_consume"]
 
 
 def run(*options: str) -> subprocess.CompletedProcess[str]:
@@ -64,6 +71,15 @@ class RunTests(SynchronousTestCase):
         for sample in result["samples"]:
             self.assertGreater(sample["user"] + sample["system"], 0.0, sample)
 
+    def test_memory_is_looked_at_while_messages_pass(self) -> None:
+        """The size of the process is stored after every so many messages, up to the last."""
+        result, printed = self.run_and_load("memory.json", "--memory", "--only", "ours-pure", "--count", "400")
+        self.assertEqual(result["memory"]["count"], 400)
+        (sample,) = result["samples"]
+        self.assertEqual([passed for passed, _ in sample["resident"]], list(range(20, 401, 20)))
+        self.assertTrue(all(size > 2**20 for _, size in sample["resident"]), sample)
+        self.assertRegex(printed, r"ours-pure( +\d+\.\d\d)+")
+
     def test_client_that_does_not_end_is_a_failure(self) -> None:
         """What takes longer than the limit is ended, named, and makes the exit code 1; the run goes on."""
         ended = run("--scenarios", "pub_16b,connect_time", "--only", "ours-pure", "--rounds", "1", "--limit", "0.01")
@@ -80,23 +96,79 @@ class RunTests(SynchronousTestCase):
             self.assertIn(right, ended.stderr)
 
 
+class JetStreamTests(SynchronousTestCase):
+    """What is particular to the scenarios with a stream."""
+
+    def scenario(self, name: str) -> Scenario:
+        """A scenario of this name, with ten messages."""
+        (found,) = [scenario for scenario in SCENARIOS if scenario.name == name]
+        return replace(found, count=10, warmup=0)
+
+    def test_client_says_what_it_can_do(self) -> None:
+        """The program of a client is asked: nats-py has JetStream; the growth curves are for this package alone."""
+        found, missing = find(CLIENTS, Path(self.mktemp()))
+        self.assertEqual(([client.name for client in found], missing), (CLIENTS, {}))
+        for client in found:
+            self.assertTrue(all(client.knows(kind) for kind in ("import", "publish", *JETSTREAM)), client)
+            self.assertEqual([client.knows(kind) for kind in ("growth_idle", "js_memory")], [client.name == "ours-pure"] * 2)
+
+    def test_client_that_cannot_do_it_is_left_out(self) -> None:
+        """It is not run, nothing fails, its name is stored with what it cannot do, and the table has a dash."""
+        (ours,), _ = find(["ours-pure"], Path(self.mktemp()))
+        without = Contestant("nats-core", "0", ("false",), kinds=frozenset({"publish"}))
+        scenarios = [self.scenario("js_consume"), self.scenario("pub_16b")]
+        self.assertEqual(unable([ours, without], scenarios), {"nats-core": ["js_consume"]})
+        with contextlib.redirect_stdout(io.StringIO()):
+            samples = run_scenarios([ours, without], scenarios[:1], 1, 60.0)
+        self.assertEqual([(sample["client"], sample["count"]) for sample in samples], [("ours-pure", 10)])
+        published = {**samples[0], "scenario": "pub_16b", "client": "nats-core"}
+        head, *rows = report.figures_grid(results.tables({"scenarios": described(scenarios), "samples": [*samples, published]}))
+        column = head.index("nats-core")
+        self.assertEqual((rows[0][column], rows[0][-1]), ("\N{EN DASH}", "\N{EN DASH}"))
+        self.assertNotEqual(rows[1][column], "\N{EN DASH}")
+
+    def test_client_that_did_not_do_it_is_not_measured(self) -> None:
+        """The server is asked whether everything was stored and acked; what a client says of itself is not enough."""
+        lie = (sys.executable, "-c", 'print(\'{"count": 10, "wall": 1.0, "user": 0.1, "system": 0.1}\')')
+        self.patch(streams, "_SETTLE_SECONDS", 0.1)
+        for name, text in (("js_publish_sync", "has stored 0 messages, not 10"), ("js_consume", "0 messages are acked, not 10")):
+            error = self.assertRaises(MeasurementError, measure, Contestant("liar", "0", lie), self.scenario(name), 60.0)
+            self.assertIn(text, str(error))
+
+
 class DocumentTests(SynchronousTestCase):
     """docs/performance.rst shows the stored results."""
 
     def test_tables_are_those_of_the_stored_results(self) -> None:
         """Every table that the page includes is what the stored results give, and every stored table is included."""
         page = (ROOT / "docs" / "performance.rst").read_text("utf-8")
-        texts = documents.texts(results.load(results.SCENARIOS_FILE), results.load(results.GROWTH_FILE))
+        texts = documents.texts(*(results.load(file) for file in (results.SCENARIOS_FILE, results.GROWTH_FILE, results.MEMORY_FILE)))
         for name, text in texts.items():
             self.assertEqual((documents.FOLDER / name).read_text("utf-8"), text, f"run: make bench BENCH=--documents ({name})")
             self.assertIn(f".. include:: performance/{name}\n", page)
 
     def test_stored_results_are_of_a_whole_run(self) -> None:
-        """What the documentation shows has every scenario, at least five rounds, and no failure."""
+        """What the documentation shows has every scenario, at least five rounds of every client that can do it, and no failure."""
         result = results.load(results.SCENARIOS_FILE)
-        self.assertEqual([scenario["name"] for scenario in result["scenarios"]], [scenario.name for scenario in SCENARIOS])
+        stored = [scenario["name"] for scenario in result["scenarios"]]
+        self.assertEqual(stored, [scenario.name for scenario in SCENARIOS])
         self.assertGreaterEqual(result["rounds"], 5)
         self.assertEqual([sample for sample in result["samples"] if "error" in sample], [])
+        clients = [name for name in result["versions"] if name not in ("Python", "Twisted", "nats-server")]
+        for scenario in SCENARIOS:
+            for client in clients:
+                taken = [s for s in result["samples"] if (s["scenario"], s["client"]) == (scenario.name, client)]
+                can = scenario.name not in result["unable"].get(client, [])
+                self.assertEqual(len(taken), can * min(result["rounds"], scenario.most_rounds), (scenario.name, client))
+
+    def test_memory_is_flat(self) -> None:
+        """In the stored result a million messages pass, and the process grows by less than two bytes for each."""
+        result = results.load(results.MEMORY_FILE)
+        self.assertEqual([sample["client"] for sample in result["samples"]], list(OURS))
+        for sample in result["samples"]:
+            sizes = [size for _, size in sample["resident"]]
+            self.assertEqual((sample["count"], sample["resident"][-1][0]), (1_000_000, MEMORY.count))
+            self.assertLess(max(sizes) - sizes[0], 2_000_000, sample["client"])
 
     def test_plots_have_every_client(self) -> None:
         """The pictures are SVG, and their text names who was measured."""
