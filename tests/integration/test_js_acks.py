@@ -64,10 +64,10 @@ class AckTests(PullingTestCase):
     async def test_in_progress(self) -> None:
         """A message that is being worked on is not delivered again, however long it takes."""
         await self.begin(2)
-        consumer = await self.consumer_of(durable="d", ack_wait=0.4)
+        consumer = await self.consumer_of(durable="d", ack_wait=1.0)
         busy, idle = await self.pull(consumer, 2)
         for _ in range(5):
-            await self.sleep(0.15)
+            await self.sleep(0.3)
             await busy.in_progress()
         (again,) = await self.pull(consumer, 2, wait=0.3)
         self.assertEqual((again.data, again.metadata.num_delivered), (idle.data, 2))

@@ -123,7 +123,7 @@ class ConnectionTests(PullConsumerTestCase):
         await proxy.refuse()
         proxy.rst()
         await self.assertFailure(fetched, errors.DisconnectedError)
-        self.assertLess(self.reactor.seconds() - begun, 2.5)
+        self.assertLess(self.reactor.seconds() - begun, 5.0)
         # Begun during the outage, and over before its end.
         await self.assertFailure(consumer.fetch(1, expires=0.2), errors.DisconnectedError)
         await proxy.accept()
@@ -212,7 +212,7 @@ class ConsumerTests(PullConsumerTestCase):
             begun = self.reactor.seconds()
             await self.assertFailure(context.done.addTimeout(RECOVERY, self.reactor), errors.ConsumerDeletedError)
             await self.assertFailure(waiting.addTimeout(RECOVERY, self.reactor), errors.ConsumerDeletedError)
-            self.assertLess(self.reactor.seconds() - begun, 1.0)
+            self.assertLess(self.reactor.seconds() - begun, RECOVERY)
             await self.until(lambda: not nc.subscriptions)  # noqa: B023
 
     async def test_purged(self) -> None:

@@ -238,7 +238,7 @@ class FaultTests(IngestTestCase):
         lost: list[bytes] = []
         lose = _without(rb'MSG \S+ \d+ \d+\r\n\{"type":"ack","seq":[1-9]', limit=2, lost=lost)
         proxy.to_client.transform = lose
-        ingest = await self.fill(js, 50, flow=2, outstanding=1, timeout=1.0)
+        ingest = await self.fill(js, 50, flow=2, outstanding=1, timeout=3.0)
         self.assertEqual((ingest.acked, await self.count(stream), len(lost)), (50, 50, 2))
 
     async def test_lost_final_ack(self) -> None:
@@ -304,10 +304,10 @@ class FaultTests(IngestTestCase):
 
     async def test_slow_sender(self) -> None:
         """A batch stays open while its sender pauses for longer than the server would wait."""
-        js, stream = await self.stream({"timeout": "700ms"})
-        async with js.fast_ingest(timeout=0.9) as ingest:
+        js, stream = await self.stream({"timeout": "2s"})
+        async with js.fast_ingest(timeout=3.0) as ingest:
             await ingest.add("s.x", b"1")
-            await self.sleep(1.5)
+            await self.sleep(3.5)
             await ingest.add("s.x", b"2")
         self.assertEqual(await self.contents(stream), [b"1", b"2"])
 

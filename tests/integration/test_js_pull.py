@@ -24,7 +24,7 @@ class FetchTests(PullConsumerTestCase):
         """All that was asked for; what there is of it; nothing. No pull and no subscription is left."""
         nc, consumer = await self.begin(5)
         for expected in ([0, 1, 2], [3, 4], []):
-            msgs = await consumer.fetch(3, expires=0.3)
+            msgs = await consumer.fetch(3, expires=1.0)
             self.assertEqual(numbers(msgs), expected)
             for msg in msgs:
                 await msg.ack_sync()
@@ -109,7 +109,7 @@ class FetchTests(PullConsumerTestCase):
     async def test_too_many_pulls(self) -> None:
         """Where as many pulls wait as the consumer accepts, another one is refused."""
         _, consumer = await self.begin(max_waiting=1)
-        first = consumer.fetch(1, expires=1.0)
+        first = consumer.fetch(1, expires=3.0)
         await self.sleep(0.1)
         error: Any = await self.assertFailure(consumer.fetch(1, expires=1.0), errors.PullRefusedError)
         self.assertIn("MaxWaiting", error.text)
@@ -139,7 +139,7 @@ class FetchTests(PullConsumerTestCase):
         await self.new_stream(js)
         await self.fill(nc, 3)
         consumer = await self.new_consumer(js)
-        fetched = consumer.fetch(5, expires=0.5)
+        fetched = consumer.fetch(5, expires=2.0)
         self.assertTrue(all(each.subject.startswith("_MINE.inbox.") for each in nc.subscriptions))
         self.assertEqual(numbers(await fetched), [0, 1, 2, 3])
 
@@ -181,9 +181,9 @@ class PriorityTests(PullConsumerTestCase):
     async def test_prioritized(self) -> None:
         """Who asks with the lower number is served first, whoever asked first."""
         nc, consumer = await self.begin(priority_policy=PriorityPolicy.PRIORITIZED, priority_groups=["jobs"])
-        late = consumer.fetch(1, expires=1.0, group="jobs", priority=5)
+        late = consumer.fetch(1, expires=3.0, group="jobs", priority=5)
         await self.sleep(0.1)
-        early = consumer.fetch(1, expires=1.0, group="jobs", priority=1)
+        early = consumer.fetch(1, expires=3.0, group="jobs", priority=1)
         await self.sleep(0.1)
         await nc.request("s.a", b"1")
         self.assertEqual(len(await early), 1)
