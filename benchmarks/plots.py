@@ -71,7 +71,8 @@ def _bars(panel: Axes, table: Table) -> None:
         )
     panel.set_xlim(0, widest * 1.25)
     panel.invert_yaxis()
-    panel.set_title(f"{table.name} ({_LABELS[table.figure]} per {table.unit})")
+    # Above the labels, too: the font that shows it may be wider than the one that was measured.
+    panel.set_title(f"{table.name} ({_LABELS[table.figure]} per {table.unit})", loc="left", x=-0.4)
     panel.tick_params(axis="y", length=0)
     panel.tick_params(axis="x", labelbottom=False, length=0)
     panel.spines["bottom"].set_visible(False)
