@@ -260,7 +260,8 @@ class LostAckTests(FaultTestCase):
         self.assertEqual(state.messages, total)
         self.assertGreater(lost.dropped, total // 10)
         self.assertGreater(lost.duplicates, total // 10)
-        self.assertEqual(sum(ack.duplicate for ack in outcomes.acks.values()), lost.duplicates)
+        # Where an ack was only late, the one for the duplicate comes to nobody.
+        self.assertTrue(0 < sum(ack.duplicate for ack in outcomes.acks.values()) <= lost.duplicates)
 
     async def test_expectations(self) -> None:
         """Each expects the one before, and learns that it was stored itself."""
