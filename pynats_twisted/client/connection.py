@@ -80,7 +80,7 @@ class NatsProtocol(Protocol):
         self.outbound = outbound if outbound is not None else Outbound(reactor, self._options, self.core.encoder)
         self._listener = listener
         # What waits in the buffer was not handed to this connection yet, and no PONG of its handshake can confirm it.
-        self._pings = Pings(self.outbound.accepted - self.outbound.waiting_publishes)
+        self._pings = Pings(self.outbound.handed_over)
         self._timer: IDelayedCall | None = None
         self._handshake_timer: IDelayedCall | None = None
         self._stable_timer: IDelayedCall | None = None
@@ -308,7 +308,7 @@ class NatsProtocol(Protocol):
         self.outbound = outbound
         self._listener = listener
         self.on_end = on_end
-        self._pings.restart(outbound.accepted - outbound.waiting_publishes)
+        self._pings.restart(outbound.handed_over)
 
     def retire(self) -> None:
         """Serve nobody any more, and end."""
@@ -337,7 +337,7 @@ class NatsProtocol(Protocol):
     @property
     def unconfirmed(self) -> int:
         """Publishes that were handed to the transport and that no PONG has confirmed yet."""
-        return max(0, self.outbound.accepted - self.outbound.waiting_publishes - self._pings.confirmed)
+        return max(0, self.outbound.handed_over - self._pings.confirmed)
 
     # --- back-pressure ---------------------------------------------------------------------------------------
 

@@ -201,6 +201,11 @@ class Outbound(PublishBuffer):
     # --- connections come and go -----------------------------------------------------------------------------
 
     @property
+    def handed_over(self) -> int:
+        """Of the publishes that were accepted, those that no longer wait here."""
+        return self._handed_over
+
+    @property
     def waiting_publishes(self) -> int:
         """Publishes that wait here."""
         return self.accepted - self._handed_over

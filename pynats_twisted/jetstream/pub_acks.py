@@ -250,7 +250,7 @@ class PubAcks:
         client = self._client
         if self._is_too_old(publish, now):
             publish.again_at = inf
-        elif not client.is_connected or client.pending_bytes >= _CROWDED or publish.accepted > _handed_over(client):
+        elif not client.is_connected or client.pending_bytes >= _CROWDED or publish.accepted > client.outbound.handed_over:
             # It is still here, or would stay here: for a time in which the streams might forget its id.
             publish.again_at = now + max(publish.next_pause, _LEAST_WAIT)
         else:
@@ -329,7 +329,7 @@ class PubAcks:
         if has_moved and not event.unconfirmed:
             return
         # The rest waits in the outbound buffer, which sends it.
-        handed_over = _handed_over(client)
+        handed_over = client.outbound.handed_over
         for publish in list(self._waiting.values()):
             if publish.accepted > handed_over or (publish.is_idle and not publish.is_repeated):
                 continue
@@ -378,8 +378,3 @@ def _unknown(publish: Publish, reason: str, cause: NatsError) -> NatsError:
     error = PublishUnconfirmedError(publish.subject, reason)
     error.__cause__ = cause
     return error
-
-
-def _handed_over(client: NatsClient) -> int:
-    """Of the publishes that the client has taken, those that wait no longer in its buffer."""
-    return client.outbound.accepted - client.outbound.waiting_publishes
