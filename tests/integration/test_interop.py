@@ -8,12 +8,9 @@ import sys
 from collections import Counter
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.error import ProcessDone
-from twisted.internet.protocol import ProcessProtocol
-
 from pynats_twisted import Headers
 from tests.support.integration import IntegrationTestCase
+from tests.support.peers import PeerProcess
 
 
 async def _peer(url: str) -> None:
@@ -57,34 +54,12 @@ async def _peer(url: str) -> None:
     await client.drain()
 
 
-class _Peer(ProcessProtocol):
-    def __init__(self) -> None:
-        self.ready: Deferred[None] = Deferred()
-        self.ended: Deferred[None] = Deferred()
-        self.errors = b""
-
-    def outReceived(self, data: bytes) -> None:
-        if b"ready" in data and not self.ready.called:
-            self.ready.callback(None)
-
-    def errReceived(self, data: bytes) -> None:
-        self.errors += data
-
-    def processEnded(self, reason: Any) -> None:
-        if not self.ready.called:
-            self.ready.errback(RuntimeError(self.errors.decode()))
-        if reason.check(ProcessDone):
-            self.ended.callback(None)
-        else:
-            self.ended.errback(RuntimeError(f"the peer ended with {reason.value}: {self.errors.decode()}"))
-
-
 class InteropTests(IntegrationTestCase):
     """A peer on nats-py in another process, and our client."""
 
-    async def _start(self) -> tuple[Any, _Peer]:
+    async def _start(self) -> tuple[Any, PeerProcess]:
         server = await self.start_server()
-        peer = _Peer()
+        peer = PeerProcess()
         process = self.reactor.spawnProcess(
             peer, sys.executable, [sys.executable, "-m", "tests.integration.test_interop", server.url], env=None, path=self._checkout()
         )
@@ -98,7 +73,7 @@ class InteropTests(IntegrationTestCase):
 
         return str(Path(__file__).resolve().parents[2])
 
-    async def _end(self, process: Any, peer: _Peer) -> None:
+    async def _end(self, process: Any, peer: PeerProcess) -> None:
         if not peer.ended.called:
             process.signalProcess("KILL")
             peer.ended.addErrback(lambda failure: None)

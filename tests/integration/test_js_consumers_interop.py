@@ -8,12 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.error import ProcessDone
-from twisted.internet.protocol import ProcessProtocol
-
 from pynats_twisted.jetstream.api import ConsumerConfig
 from pynats_twisted.jetstream.consumer import Consumer
+from tests.support.peers import PeerProcess
 from tests.support.pulling import PullingTestCase
 
 ORDERS = "peer.do"
@@ -61,34 +58,12 @@ async def _peer(url: str) -> None:
     await client.drain()
 
 
-class _Peer(ProcessProtocol):
-    def __init__(self) -> None:
-        self.ready: Deferred[None] = Deferred()
-        self.ended: Deferred[None] = Deferred()
-        self.errors = b""
-
-    def outReceived(self, data: bytes) -> None:
-        if b"ready" in data and not self.ready.called:
-            self.ready.callback(None)
-
-    def errReceived(self, data: bytes) -> None:
-        self.errors += data
-
-    def processEnded(self, reason: Any) -> None:
-        if not self.ready.called:
-            self.ready.errback(RuntimeError(self.errors.decode()))
-        if reason.check(ProcessDone):
-            self.ended.callback(None)
-        else:
-            self.ended.errback(RuntimeError(f"the peer ended with {reason.value}: {self.errors.decode()}"))
-
-
 class ConsumerInteropTests(PullingTestCase):
     """A peer on nats-py in another process, and our client."""
 
     async def begin(self, messages: int = 0, **options: Any) -> None:
         await super().begin(messages, **options)
-        self.peer = _Peer()
+        self.peer = PeerProcess()
         command = [sys.executable, "-m", "tests.integration.test_js_consumers_interop", self.nc.connected_url or ""]
         checkout = str(Path(__file__).resolve().parents[2])
         process = self.reactor.spawnProcess(self.peer, sys.executable, command, env=None, path=checkout)
