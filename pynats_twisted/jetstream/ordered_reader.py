@@ -38,7 +38,6 @@ _CREATE_TIMEOUT = 2.0
 # Who waits until everything is deleted waits so long at most.
 _CLEANING = 5.0
 
-_REFUSALS = 5
 _TOKENS = 9
 
 _LAST_CONSUMER = "Nats-Last-Consumer"
@@ -97,7 +96,6 @@ class OrderedReader:
         self._wait: IDelayedCall | None = None
         self._seen = 0
         # How often the next message was too large since one came, and how many had come by then.
-        self._refusals = self._refused_at = 0
         # Requests that are under way: consumers that are made, by their names.
         self._creating: dict[str, Deferred[None]] = {}
         self._deletions = Deletions(js, stream)
@@ -353,15 +351,11 @@ class OrderedReader:
     def _make_room(self, offered: int) -> None:
         """The next message is larger than what a pull had left."""
         pulls, plan = self._pulls, self._plan
-        self._refusals = self._refusals + 1 if pulls.arrived == self._refused_at else 1
-        self._refused_at = pulls.arrived
         if offered >= plan.max_bytes:
             # It is larger than all that may wait here, and let in all the same. That pull was the only one: there was no room for others.
             self._plan = replace(plan, max_bytes=plan.max_bytes * 2, low_bytes=plan.low_bytes * 2)
             self._pulls = Pulls(self._plan, self._reactor.seconds())
             self._pulls.held, self._pulls.held_bytes = pulls.held, pulls.held_bytes
-        elif self._refusals > _REFUSALS:
-            self._lost("the room for messages is divided among several pulls, and the next message fits into none")
 
     # --- pulling ---------------------------------------------------------------------------------------------
 
