@@ -21,9 +21,9 @@ from ..errors import (
 from ..protocol.headers import Headers
 from ..protocol.subjects import check_publish_subject, random_token
 from .api import decode_pub_ack
+from .checks import check_timeout, is_whole
 from .deferred import deferred
 from .expectations import EXPECTED_LAST_MSG_ID, EXPECTED_LAST_SEQ, publish_headers
-from .publisher import check_timeout
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -104,7 +104,7 @@ class AtomicBatch:
     """
 
     def __init__(self, js: JetStreamContext, *, timeout: float | None = None, ack_first: bool = True, ack_every: int | None = None) -> None:
-        if ack_every is not None and (not isinstance(ack_every, int) or isinstance(ack_every, bool) or ack_every < 1):
+        if ack_every is not None and not is_whole(ack_every, 1):
             raise JetStreamConfigError("ack_every", ack_every, "must be a whole number of 1 or more, or None")
         self.id = random_token()
         self.pub_ack: PubAck | None = None

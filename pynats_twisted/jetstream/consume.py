@@ -12,9 +12,10 @@ from twisted.python.failure import Failure
 
 from ..client.coroutines import begin
 from ..errors import InvalidArgumentError, NatsError
+from .checks import check_count, check_duration
 from .consuming import Consumption, WarningListener
 from .message import JsMsg
-from .pull_options import GroupOptions, check_count, check_duration
+from .pull_options import GroupOptions
 from .pulls import PullPlan
 
 if TYPE_CHECKING:

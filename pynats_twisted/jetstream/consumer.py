@@ -21,6 +21,7 @@ from .api import (
     SuccessResponse,
     UnpinResponse,
 )
+from .checks import check_count, is_positive
 from .consumer_create import ask_for_consumer
 from .deferred import deferred
 
@@ -117,8 +118,8 @@ class Consumer:
         :raises ConsumerResetError: its deliver policy does not allow it to begin there.
         :raises InvalidArgumentError: ``seq`` is below 1.
         """
-        if seq is not None and (not isinstance(seq, int) or isinstance(seq, bool) or seq < 1):
-            raise InvalidArgumentError(f"seq={seq!r} must be a whole number of at least 1")
+        if seq is not None:
+            check_count("seq", seq)
         subject = self.js.prefix.consumer_reset(self.stream_name, self.name)
         try:
             info = await self.js.call(ConsumerResetInfo, subject, ConsumerResetRequest(seq=seq or 0))
@@ -151,7 +152,7 @@ class Consumer:
 
 
 def _positive(seconds: float) -> timedelta:
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < float("inf"):
+    if not is_positive(seconds):
         raise InvalidArgumentError(f"until={seconds!r} must be a time or a positive number of seconds")
     try:
         return timedelta(seconds=seconds)

@@ -14,7 +14,6 @@ from twisted.logger import Logger
 from ..errors import (
     DisconnectedError,
     ExpectationNotReadyError,
-    InvalidArgumentError,
     JetStreamNotEnabledError,
     JetStreamTooManyRequestsError,
     JetStreamUnavailableError,
@@ -27,6 +26,7 @@ from ..errors import (
 )
 from .api import ApiObject, StreamConfig, check_name, check_subject, decode
 from .api.fields import UNSIGNED, wire
+from .checks import check_count, check_wait
 from .dead_letter_headers import Origin, dead_letter_headers, to_timestamp_ns
 from .deferred import deferred
 
@@ -111,10 +111,8 @@ class DeadLetters:
         retry_wait: float = 0.25,
     ) -> None:
         check_subject("subject", subject)
-        if not isinstance(attempts, int) or isinstance(attempts, bool) or attempts < 1:
-            raise InvalidArgumentError(f"attempts={attempts!r} must be a whole number of at least 1")
-        if not isinstance(retry_wait, (int, float)) or isinstance(retry_wait, bool) or not 0 <= retry_wait < float("inf"):
-            raise InvalidArgumentError(f"retry_wait={retry_wait!r} must be a number of seconds, 0 or more")
+        check_count("attempts", attempts)
+        check_wait("retry_wait", retry_wait)
         self.js = js
         self.subject = subject
         self.target = js if target is None else target
@@ -235,10 +233,9 @@ class DeadLetters:
 
         A process that dies during the last delivery gives no answer: :meth:`watch` is for that.
         """
-        if not isinstance(max_deliver, int) or isinstance(max_deliver, bool) or max_deliver < 1:
-            raise InvalidArgumentError(f"max_deliver={max_deliver!r} must be a whole number of at least 1")
-        if delay is not None and (not isinstance(delay, (int, float)) or isinstance(delay, bool) or not 0 <= delay < float("inf")):
-            raise InvalidArgumentError(f"delay={delay!r} must be a number of seconds, 0 or more")
+        check_count("max_deliver", max_deliver)
+        if delay is not None:
+            check_wait("delay", delay)
 
         @deferred
         async def handle(msg: JsMsg) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import JetStreamConfigError
 from .api import MsgGetRequest, is_subset
+from .checks import is_whole
 from .direct_pages import NOT_FOUND, DirectMessages, status_error
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Batch(DirectMessages):
         timeout: float | None,
     ) -> None:
         super().__init__(js, subject, page_msgs, page_bytes, timeout)
-        if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+        if limit is not None and not is_whole(limit, 1):
             raise JetStreamConfigError("limit", limit, "must be an integer of 1 or more, or None")
         first.validate()
         self._first = first

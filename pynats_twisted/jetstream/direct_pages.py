@@ -25,6 +25,7 @@ from ..errors import (
 )
 from ..protocol.subjects import LiteralSubject
 from .api import REQUIRED_LEVEL_HEADER, encode
+from .checks import is_positive, is_whole
 from .deferred import deferred
 from .stored import from_direct_get, is_stored
 
@@ -93,10 +94,10 @@ class DirectMessages(AsyncIterator["StoredMsg"], ABC):
 
     def __init__(self, js: JetStreamContext, subject: str, page_msgs: int, page_bytes: int, timeout: float | None) -> None:
         for name, value in (("page_msgs", page_msgs), ("page_bytes", page_bytes)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            if not is_whole(value, 1):
                 raise JetStreamConfigError(name, value, "must be an integer of 1 or more")
         seconds = js.timeout if timeout is None else timeout
-        if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not 0 < seconds < float("inf"):
+        if not is_positive(seconds):
             raise JetStreamConfigError("timeout", timeout, "must be a positive number of seconds")
         options = js.client.options
         self._js = js

@@ -8,6 +8,7 @@ from typing import Literal
 from ..errors import JetStreamConfigError
 from ..protocol.headers import Headers, HeadersLike
 from .api.patterns import name_problem, subject_problem
+from .checks import is_number, is_whole
 
 MSG_ID = "Nats-Msg-Id"
 EXPECTED_STREAM = "Nats-Expected-Stream"
@@ -103,13 +104,13 @@ def format_ttl(field: str, ttl: Ttl) -> str:
     """
     if ttl == "never":
         return "never"
-    if not isinstance(ttl, (int, float)) or isinstance(ttl, bool) or not 1 <= ttl <= _MAX_TTL:
+    if not is_number(ttl) or not 1 <= ttl <= _MAX_TTL:
         raise JetStreamConfigError(field, ttl, f"must be a number of seconds from 1 to {_MAX_TTL}, or 'never'")
     return str(ceil(ttl))
 
 
 def _checked_sequence(field: str, value: int) -> str:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_SEQUENCE:
+    if not is_whole(value, 0) or value > MAX_SEQUENCE:
         raise JetStreamConfigError(field, value, "must be a whole number from 0 to 2**64 - 1")
     return str(value)
 

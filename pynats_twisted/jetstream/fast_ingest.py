@@ -24,9 +24,9 @@ from ..errors import (
 )
 from .api import BatchFlowError, BatchFlowGap
 from .batch import Expectations, batch_headers
+from .checks import check_timeout, is_whole
 from .deferred import deferred
 from .flow import IngestFlow
-from .publisher import check_timeout
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
@@ -85,7 +85,7 @@ class FastIngest:
     ) -> None:
         if gap not in ("fail", "ok"):
             raise JetStreamConfigError("gap", gap, "must be 'fail' or 'ok'")
-        if not isinstance(flow, int) or isinstance(flow, bool) or not 1 <= flow <= _MAX_FLOW:
+        if not is_whole(flow, 1) or flow > _MAX_FLOW:
             raise JetStreamConfigError("flow", flow, f"must be a whole number from 1 to {_MAX_FLOW}")
         if outstanding not in (1, 2, 3) or isinstance(outstanding, bool):
             raise JetStreamConfigError("outstanding", outstanding, "must be 1, 2 or 3")

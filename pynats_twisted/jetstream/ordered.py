@@ -13,6 +13,7 @@ from ..client.status import HandlerError
 from ..client.waiting import OneShot, check_seconds
 from ..errors import InvalidArgumentError, JetStreamConfigError, NextMessageTimeoutError, SubscriptionClosedError
 from .api import AckPolicy, ConsumerConfig, DeliverPolicy, ReplayPolicy, check_name
+from .checks import check_count, is_number, is_whole
 from .deferred import deferred
 from .ordered_buffer import OrderedBuffer
 from .pulls import PullPlan
@@ -96,7 +97,7 @@ class OrderedConsumer:
         _check_seconds("heartbeat", heartbeat, _SHORTEST_HEARTBEAT, _EXPIRES)
         _check_seconds("inactive_threshold", inactive_threshold, 2 * heartbeat, float("inf"))
         for name, value in (("max_messages", max_messages), ("max_bytes", max_bytes)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            if not is_whole(value, 1):
                 raise JetStreamConfigError(name, value, "must be a whole number of at least 1")
         config = ConsumerConfig(
             deliver_policy=deliver_policy,
@@ -224,8 +225,7 @@ class OrderedConsumer:
 
         Raises as :meth:`next` when there is nothing, but for the time-out.
         """
-        if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
-            raise InvalidArgumentError(f"batch={batch!r} must be a whole number of at least 1")
+        check_count("batch", batch)
         deadline = self._now() + check_seconds("expires", expires)
         buffer = self._buffer
         goal = buffer.add_goal() if no_wait else None
@@ -399,6 +399,6 @@ class OrderedContext:
 
 
 def _check_seconds(name: str, value: float, least: float, most: float) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not least <= value <= most:
+    if not is_number(value) or not least <= value <= most:
         limit = f"at least {least:g}" if most == float("inf") else f"{least:g} to {most:g}"
         raise JetStreamConfigError(name, value, f"must be a number of seconds, {limit}")

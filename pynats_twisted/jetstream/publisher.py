@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from math import inf
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidArgumentError, JetStreamConfigError
+from .checks import check_timeout, is_not_negative, is_whole
 from .expectations import MSG_ID, Rollup, Ttl, publish_headers
 from .pub_acks import PubAcks, Publish
 from .publish_async import PublishWindow
@@ -59,7 +59,7 @@ class Publisher:
         duplicate_window: float,
         resend_after: float | None,
     ) -> None:
-        if not isinstance(max_async_pending, int) or isinstance(max_async_pending, bool) or max_async_pending < 1:
+        if not is_whole(max_async_pending, 1):
             raise InvalidArgumentError(f"max_async_pending {max_async_pending!r} is not a number of publishes, 1 or more")
         _check_seconds("async_stall_wait", async_stall_wait)
         _check_seconds("duplicate_window", duplicate_window)
@@ -239,18 +239,8 @@ class Publisher:
         return self._window.complete(None if timeout is None else check_timeout("timeout", timeout))
 
 
-def check_timeout(name: str, value: float) -> float:
-    """A time limit that was given to a call.
-
-    :raises InvalidArgumentError: it is not a positive number of seconds.
-    """
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < inf:
-        raise InvalidArgumentError(f"{name} {value!r} is not a positive number of seconds")
-    return value
-
-
 def _check_seconds(name: str, value: float) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < inf:
+    if not is_not_negative(value):
         raise InvalidArgumentError(f"{name} {value!r} is not a number of seconds, 0 or more")
 
 
@@ -260,7 +250,7 @@ def _copied(payload: Payload) -> Payload:
 
 
 def _set_retries(publish: Publish, retries: int, retry_wait: float) -> None:
-    if not isinstance(retries, int) or isinstance(retries, bool) or retries < 0:
+    if not is_whole(retries, 0):
         raise JetStreamConfigError("retries", retries, "must be a whole number, 0 or more")
     _check_seconds("retry_wait", retry_wait)
     publish.retries = retries

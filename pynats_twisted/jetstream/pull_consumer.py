@@ -8,12 +8,13 @@ from twisted.internet.defer import Deferred
 
 from ..errors import InvalidArgumentError, NextMessageTimeoutError
 from .api import PriorityPolicy
+from .checks import check_count, check_duration
 from .consume import ConsumeContext, JsHandler, OnError
 from .consumer import Consumer
 from .consuming import WarningListener
 from .fetch import Fetch
 from .messages import Messages
-from .pull_options import GroupOptions, check_count, check_duration, fetch_heartbeat, plan_pulls
+from .pull_options import GroupOptions, fetch_heartbeat, plan_pulls
 
 if TYPE_CHECKING:
     from .api import ConsumerInfo

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from ..errors import InvalidArgumentError
 from .api import AckPolicy, ConsumerConfig, NextRequest
+from .checks import check_count, check_duration, is_whole
 from .pulls import UNCOUNTED, PullPlan
 
 DEFAULT_MESSAGES = 500
@@ -16,28 +17,6 @@ _LEAST_HEARTBEAT, _MOST_HEARTBEAT = 0.5, 30.0
 # A fetch that waits for so long has a sign of life in between.
 _LONG_FETCH = 10.0
 _FETCH_HEARTBEAT = 5.0
-
-
-def check_count(name: str, value: int) -> int:
-    """Check a number of things.
-
-    :raises InvalidArgumentError: it is not a whole number of at least 1.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InvalidArgumentError(f"{name}={value!r} must be a whole number of at least 1")
-    return value
-
-
-def check_duration(name: str, value: float, least: float = 0.0) -> float:
-    """Check a number of seconds.
-
-    :raises InvalidArgumentError: it is not a number above 0, or less than ``least``.
-    """
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < float("inf"):
-        raise InvalidArgumentError(f"{name}={value!r} must be a positive number of seconds")
-    if value < least:
-        raise InvalidArgumentError(f"{name}={value!r} must be at least {least:g} s")
-    return float(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +38,7 @@ class GroupOptions:
     def __post_init__(self) -> None:
         for name in ("min_pending", "min_ack_pending", "priority"):
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            if not is_whole(value, 0):
                 raise InvalidArgumentError(f"{name}={value!r} must be a whole number, 0 or more")
             if value and not self.group:
                 raise InvalidArgumentError(f"{name}={value!r} means something only in a priority group: group is missing")
