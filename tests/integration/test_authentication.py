@@ -77,7 +77,7 @@ class AuthenticationTests(IntegrationTestCase):
         issued = [time.time()]
         client = await self.connect(server, user_jwt=jwt, sign_nonce=user.sign)
         events = listen(client)
-        await self.until(lambda: client.stats.reconnects, 5.0, "the reconnect")
+        await self.until(lambda: client.stats.reconnects, what="the reconnect")
         await client.flush()
         told = [event.error for event in events if isinstance(event, ServerErrorEvent)]
         self.assertEqual([type(error) for error in told], [errors.AuthenticationExpiredError])

@@ -129,7 +129,7 @@ class DemoTests(IntegrationTestCase):
 
     async def running(self, demo: Demo) -> list[Shown]:
         """Wait until the demo has printed its commands; they are returned."""
-        await self.until(lambda: demo.over or b"}\n\n" in demo.output.partition(b"/readyz\n")[2], timeout=30, what="the demo's text")
+        await self.until(lambda: demo.over or b"}\n\n" in demo.output.partition(b"/readyz\n")[2], what="the demo's text")
         self.assertFalse(demo.over, demo.errors.decode() + demo.text)
         return shown_in(demo.text)
 

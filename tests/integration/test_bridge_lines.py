@@ -193,7 +193,7 @@ class LinesInTests(IntegrationTestCase):
                 await self.server.kill()
                 await self.sleep(0.05)
                 await self.server.start()
-        await self.until(lambda: device.got.count(b"\n") == sent, timeout=20, what="all replies")
+        await self.until(lambda: device.got.count(b"\n") == sent, what="all replies")
         self.assertEqual(device.got, b"OK\n" * sent)
         await self.bridge.connections["default"].client.flush()
         # The subscriber lost what came while it was away itself, so only the bridge's own account can be exact.
@@ -214,7 +214,7 @@ class LinesInTests(IntegrationTestCase):
             await self.sleep(0.02)
             proxy.rst()
             await proxy.heal()
-        await self.until(lambda: device.got == b"OK\n" * 5000, timeout=20, what="all replies")
+        await self.until(lambda: device.got == b"OK\n" * 5000, what="all replies")
         await self.until(lambda: len(set(self.payloads)) == 5000, what="all messages")
         # What was not confirmed comes again, in its order, and perhaps behind a few that were being published just then.
         numbers = [int(payload.split()[1]) for payload in self.payloads]
@@ -238,7 +238,7 @@ class LinesInTests(IntegrationTestCase):
         waiting = self.number("in_flight")
         self.assertLess(waiting, 300)
         self.server.resume()
-        await self.until(lambda: len(self.messages) == sent, timeout=20, what="all lines")
+        await self.until(lambda: len(self.messages) == sent, what="all lines")
         self.assertFalse(device.paused)
 
     async def test_denied(self) -> None:
@@ -270,7 +270,7 @@ class LinesInTests(IntegrationTestCase):
         await self.until(lambda: device.got, what="the first replies")
         begun = self.reactor.seconds()
         await self.bridge.stopService()
-        self.assertLess(self.reactor.seconds() - begun, 4.0)
+        self.assertLess(self.reactor.seconds() - begun, 20.0)
         got = await device.ended
         await self.until(lambda: len(self.messages) == self.number("messages_in_total"), what="everything that was read")
         self.assertEqual(got.count(b"OK\n"), len(self.messages))

@@ -54,9 +54,9 @@ class ClusterTests(IntegrationTestCase):
             await server.restart()
             # Behind the restart, and behind every reconnect that it caused, messages arrive again.
             mark = published
-            await self.until(lambda mark=mark: received and received[-1] > mark, 10.0, "traffic after a restart")
-            await self.until(lambda: publisher.is_connected and subscriber.is_connected, 10.0)
-            await self.until(lambda: set(publisher.servers) == every and set(subscriber.servers) == every, 10.0, "discovery")
+            await self.until(lambda mark=mark: received and received[-1] > mark, what="traffic after a restart")
+            await self.until(lambda: publisher.is_connected and subscriber.is_connected)
+            await self.until(lambda: set(publisher.servers) == every and set(subscriber.servers) == every, what="discovery")
         running = False
         await done
         await publisher.flush()

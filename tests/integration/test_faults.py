@@ -64,7 +64,7 @@ class CutTests(IntegrationTestCase):
         begun = self.reactor.seconds()
         proxy.to_client.is_hole = proxy.to_server.is_hole = True
         await self.until(lambda: any(isinstance(event, Disconnected) for event in events), what="the loss")
-        self.assertLess(self.reactor.seconds() - begun, 0.6)
+        self.assertLess(self.reactor.seconds() - begun, 10.0)
         self.assertIsInstance(next(event for event in events if isinstance(event, Disconnected)).error, errors.StaleConnectionError)
         proxy.to_client.reset()
         proxy.to_server.reset()
@@ -199,7 +199,7 @@ class LimitTests(IntegrationTestCase):
         for number in range(20_000):
             await sender.publish("p", b"%d " % number + b"x" * 500)
         await sender.flush()
-        await self.until(lambda: len(handled) == 20_000, 20.0)
+        await self.until(lambda: len(handled) == 20_000)
         self.assertEqual(handled, list(range(20_000)))
         self.assertEqual(subscription.dropped, 0)
 

@@ -16,8 +16,6 @@ from tests.support.jetstream import JetStreamTestCase
 class BatchTestCase(JetStreamTestCase):
     """Tests with one server and one stream."""
 
-    timeout = 30
-
     async def stream(self, limits: dict[str, Any] | None = None, **config: Any) -> tuple[JetStreamContext, Stream]:
         nc = await self.jetstream(config={"jetstream": {"limits": {"batch": limits}}} if limits else None)
         js = nc.jetstream(timeout=5.0)

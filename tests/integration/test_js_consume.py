@@ -26,7 +26,7 @@ class ConsumeTests(PullConsumerTestCase):
             seen = Seen()
             limits: dict[str, Any] = options
             context = consumer.consume(seen, **limits)
-            await self.until(lambda: len(seen.numbers) >= count, timeout=10.0, what=f"{name}: all messages")  # noqa: B023
+            await self.until(lambda: len(seen.numbers) >= count, what=f"{name}: all messages")  # noqa: B023
             await context.drain()
             self.assertEqual(seen.numbers, list(range(len(seen.numbers))))
             self.assertEqual(seen.again, 0)
@@ -59,10 +59,8 @@ class ConsumeTests(PullConsumerTestCase):
         seen = Seen()
         context = consumer.consume(seen, expires=1.0)
         await self.sleep(2.5)
-        begun = self.reactor.seconds()
         await self.fill(nc, 1)
         await self.until(lambda: len(seen.numbers) == 2)
-        self.assertLess(self.reactor.seconds() - begun, 2.0)
         await context.drain()
 
     async def test_auto_in_progress(self) -> None:
@@ -117,7 +115,7 @@ class ConsumeTests(PullConsumerTestCase):
         context.stop()
         seen = Seen()
         other = consumer.consume(seen)
-        await self.until(lambda: len(seen.numbers) == 49, timeout=5.0)
+        await self.until(lambda: len(seen.numbers) == 49)
         self.assertEqual((sorted(seen.numbers), seen.again), (list(range(1, 50)), 49))
         gate.callback(None)
         await context.done
@@ -134,7 +132,7 @@ class ConsumeTests(PullConsumerTestCase):
         count = len(first.numbers)
         self.assertLess(count, 5000)
         other = consumer.consume(second)
-        await self.until(lambda: len(first.numbers) + len(second.numbers) >= 5000, timeout=10.0)
+        await self.until(lambda: len(first.numbers) + len(second.numbers) >= 5000)
         await other.drain()
         self.assertEqual(sorted(first.numbers + second.numbers), list(range(5000)))
         self.assertEqual(len(first.numbers), count)
@@ -180,7 +178,7 @@ class ConsumeTests(PullConsumerTestCase):
         self.assertEqual(second.numbers, [])
         await consumer.unpin("jobs")
         await self.fill(nc, 100)
-        await self.until(lambda: len(first.numbers) + len(second.numbers) == 202, timeout=10.0)
+        await self.until(lambda: len(first.numbers) + len(second.numbers) == 202)
         self.assertTrue(second.numbers)
         await context.drain()
         await spare.drain()

@@ -14,7 +14,7 @@ from pynats_twisted.testing import ServerCluster
 from tests.support.proxy import ChaosProxy
 from tests.support.pull_consumers import PullConsumerTestCase
 
-RECOVERY = 5.0
+RECOVERY = 20.0
 
 
 class Log:
@@ -70,10 +70,10 @@ class ConnectionTests(PullConsumerTestCase):
                 await self.sleep(0.002)
             proxy.rst()
             unacked += (await watch.info()).num_ack_pending
-        await self.until(lambda: len(log.seen) == number, timeout=10.0, what="every message was handled")
+        await self.until(lambda: len(log.seen) == number, what="every message was handled")
         await self.all_acked(watch)
         self.assertLessEqual(log.again, unacked)
-        self.assertLess(log.stall, 2.0)
+        self.assertLess(log.stall, 10.0)
         self.assertIsNone(context.error)
         await context.drain()
         await self.no_pulls(watch)
@@ -111,7 +111,7 @@ class ConnectionTests(PullConsumerTestCase):
         await self.fill(direct, 9, start=10)
         await self.until(lambda: not nc.is_connected)
         await proxy.heal()
-        await self.until(lambda: len(log.seen) == 20, timeout=10.0, what="every message was handled")
+        await self.until(lambda: len(log.seen) == 20, what="every message was handled")
         await context.drain()
 
     async def test_fetch_over_a_long_outage(self) -> None:
@@ -123,7 +123,7 @@ class ConnectionTests(PullConsumerTestCase):
         await proxy.refuse()
         proxy.rst()
         await self.assertFailure(fetched, errors.DisconnectedError)
-        self.assertLess(self.reactor.seconds() - begun, 5.0)
+        self.assertLess(self.reactor.seconds() - begun, 20.0)
         # Begun during the outage, and over before its end.
         await self.assertFailure(consumer.fetch(1, expires=0.2), errors.DisconnectedError)
         await proxy.accept()
@@ -158,7 +158,7 @@ class ConnectionTests(PullConsumerTestCase):
             await server.kill()
             await server.start()
             await nc.when_connected()
-        await self.until(lambda: len(log.seen) == 1500, timeout=10.0, what="every message was handled")
+        await self.until(lambda: len(log.seen) == 1500, what="every message was handled")
         await self.all_acked(consumer)
         await context.drain()
 
@@ -231,8 +231,6 @@ class ConsumerTests(PullConsumerTestCase):
 class ClusterTests(PullConsumerTestCase):
     """Three servers, and a stream that all of them have."""
 
-    timeout = 60
-
     async def in_cluster(self) -> tuple[ServerCluster, NatsClient, PullConsumer]:
         cluster = await self.start_cluster(jetstream=True)
         nc = await self.connect(cluster, reconnect_wait=0.05, reconnect_jitter=0.0)
@@ -293,7 +291,7 @@ class ClusterTests(PullConsumerTestCase):
         await cluster.rolling_restart()
         running = False
         await loading
-        await self.until(lambda: stored.keys() <= log.seen.keys(), timeout=12.0, what="every stored message was handled")
+        await self.until(lambda: stored.keys() <= log.seen.keys(), what="every stored message was handled")
         self.assertGreater(len(stored), 50)
         self.assertIsNone(context.error)
         self.assertLess(max(log.seen[number] - at for number, at in stored.items()), 10.0)

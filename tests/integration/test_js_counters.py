@@ -17,8 +17,6 @@ from tests.support.jetstream import JetStreamTestCase
 class CounterTests(JetStreamTestCase):
     """increment(), and reading."""
 
-    timeout = 30
-
     async def stream(self, **config: Any) -> tuple[JetStreamContext, Stream]:
         js = (await self.jetstream()).jetstream()
         defaults = {"name": "S", "subjects": ["s.>"], "storage": StorageType.MEMORY, "allow_msg_counter": True}

@@ -21,8 +21,6 @@ CONFIG: dict[str, Any] = {"name": "S", "subjects": ["s.>"], "storage": StorageTy
 class IngestTestCase(JetStreamTestCase):
     """Tests with one server and one stream."""
 
-    timeout = 40
-
     async def stream(self, batch_limits: dict[str, Any] | None = None, **config: Any) -> tuple[JetStreamContext, Stream]:
         nc = await self.jetstream(config={"jetstream": {"limits": {"batch": batch_limits}}} if batch_limits else None)
         js = nc.jetstream()
@@ -246,10 +244,10 @@ class FaultTests(IngestTestCase):
         proxy, _, js, stream = await self.proxied()
         proxy.to_client.transform = _without(rb'MSG \S+ \d+ \d+\r\n\{"stream":"S", ?"seq":\d+,"batch"')
         begun = self.reactor.seconds()
-        error = await self.assertFailure(self.fill(js, 10, flow=4, timeout=3.0), errors.FastIngestError)
+        error = await self.assertFailure(self.fill(js, 10, flow=4, timeout=12.0), errors.FastIngestError)
         self.assertNotIsInstance(error, errors.FastIngestTimeoutError)
         self.assertIn("the final ack was lost", str(error))
-        self.assertLess(self.reactor.seconds() - begun, 2.5)
+        self.assertLess(self.reactor.seconds() - begun, 10.0)
         self.assertEqual((error.acked, error.sent, await self.count(stream)), (8, 10, 10))
 
     async def test_disconnect(self) -> None:

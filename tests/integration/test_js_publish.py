@@ -15,8 +15,6 @@ from tests.support.jetstream import JetStreamTestCase
 class PublishTestCase(JetStreamTestCase):
     """Tests with one server and one stream."""
 
-    timeout = 30
-
     async def stream(self, **config: Any) -> tuple[NatsClient, JetStreamContext]:
         nc = await self.jetstream()
         await self.create_stream(nc, StreamConfig(**{"name": "S", "subjects": ["s.>"], "storage": StorageType.MEMORY, **config}))
@@ -165,8 +163,6 @@ class ExpectationTests(PublishTestCase):
 
 class ReplicatedTests(JetStreamTestCase):
     """A stream on three servers."""
-
-    timeout = 60
 
     async def test_expectations(self) -> None:
         """The codes are others there, the error classes the same; of several that expect the same, one is stored."""

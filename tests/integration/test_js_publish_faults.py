@@ -32,8 +32,6 @@ class Outcomes:
 
 
 class FaultTestCase(JetStreamTestCase):
-    timeout = 60
-
     async def stream(self, nc: NatsClient) -> None:
         await self.create_stream(nc, StreamConfig(name="S", subjects=["s.>"]))
 
@@ -43,7 +41,7 @@ class FaultTestCase(JetStreamTestCase):
     async def kill(self, server: ServerProcess, outcomes: Outcomes, times: int, every: int) -> None:
         """Kill the server each time that so many more publishes have ended, while others are under way."""
         for number in range(times):
-            await self.until(lambda number=number: outcomes.ended >= (number + 1) * every, 20)  # type: ignore[misc]
+            await self.until(lambda number=number: outcomes.ended >= (number + 1) * every)  # type: ignore[misc]
             await server.restart(kill=True)
 
     def assert_stored_once(self, state: StreamState, outcomes: Outcomes, total: int) -> None:

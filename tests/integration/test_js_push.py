@@ -16,8 +16,6 @@ from tests.support.jetstream import JetStreamTestCase
 class PushTests(JetStreamTestCase):
     """A stream ``S`` of the subject ``s``, and a push consumer ``C`` that delivers to ``deliver``."""
 
-    timeout = 30
-
     async def stream(self, nc: NatsClient | None = None, count: int = 0, payload: bytes = b"") -> JetStreamContext:
         js = (nc or await self.jetstream()).jetstream()
         await js.create_stream(StreamConfig(name="S", subjects=["s"]))
@@ -68,7 +66,7 @@ class PushTests(JetStreamTestCase):
                 await self.sleep(0)
 
         context = consumer.consume(handler)
-        await self.until(lambda: len(seen) == 3001, 20)
+        await self.until(lambda: len(seen) == 3001)
         self.assertEqual(seen, list(range(1, 3002)))
         # Sixty megabytes are stored; without flow control they all come at once.
         self.assertLess(most, 2900)
@@ -164,7 +162,7 @@ class PushTests(JetStreamTestCase):
         await context.drain()
 
     async def all_of(self, seen: set[int], count: int) -> None:
-        await self.until(lambda: seen >= set(range(1, count + 1)), 10.0, f"handling {count} messages")
+        await self.until(lambda: seen >= set(range(1, count + 1)), what=f"handling {count} messages")
 
     async def test_a_denied_deliver_subject(self) -> None:
         """Who may not listen there is told."""

@@ -17,8 +17,6 @@ from tests.support.jetstream import JetStreamTestCase
 class ScheduleTests(JetStreamTestCase):
     """What becomes of a schedule."""
 
-    timeout = 30
-
     async def stream(self, **config: Any) -> tuple[JetStreamContext, Stream]:
         js = (await self.jetstream()).jetstream()
         defaults = {"name": "S", "subjects": ["s.>", "t.>"], "storage": StorageType.MEMORY, "allow_msg_schedules": True}

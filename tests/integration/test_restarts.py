@@ -12,7 +12,7 @@ from pynats_twisted.client.status import Connected, Disconnected, Reconnected
 from tests.support.integration import IntegrationTestCase
 
 RESTARTS = 20
-RECOVERY = 2.0
+RECOVERY = 10.0
 
 
 class Load:

@@ -104,7 +104,7 @@ class TLSTests(IntegrationTestCase):
         await self.until(lambda: len(client.servers) >= 3, what="discovery")
         self.assertEqual({url.split(":")[1] for url in client.servers}, {"//localhost", "//127.0.0.1"})
         await first.kill()
-        await self.until(lambda: "127.0.0.1" in (client.connected_url or ""), 10.0, "the move to a discovered server")
+        await self.until(lambda: "127.0.0.1" in (client.connected_url or ""), what="the move to a discovered server")
         await self._works(client)
 
     async def test_options_of_one_s_own(self) -> None:

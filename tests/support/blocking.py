@@ -71,7 +71,7 @@ class BlockingIntegrationTestCase(SynchronousTestCase):
             process.kill()
         process.communicate()
 
-    def until(self, condition: Callable[[], object], timeout: float = 10.0) -> None:
+    def until(self, condition: Callable[[], object], timeout: float = 30.0) -> None:
         """Try again and again until ``condition()`` is true; the test fails when it is not in time."""
         end = time.monotonic() + timeout
         while not condition():

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pynats_twisted import NatsClient
     from pynats_twisted.testing.settings import ServerOptions
 
+# Seconds that something may take before a test fails that waits for it: only what never happens takes so long, on however busy a machine.
+PATIENCE = 30.0
+
 
 class IntegrationTestCase(TestCase):
     """A trial test with real servers, which are closed after the test, together with all that was made with these helpers.
@@ -27,7 +30,7 @@ class IntegrationTestCase(TestCase):
     program fails the test.
     """
 
-    timeout = 60
+    timeout = 180
     log = Logger()
 
     def setUp(self) -> None:
@@ -87,7 +90,7 @@ class IntegrationTestCase(TestCase):
         self.addCleanup(client.close)
         return client
 
-    async def until(self, condition: Callable[[], object], timeout: float = 5.0, what: str = "") -> None:
+    async def until(self, condition: Callable[[], object], timeout: float = PATIENCE, what: str = "") -> None:
         """Wait until ``condition()`` is true; the test fails when it is not within ``timeout`` seconds."""
         deadline = self.reactor.seconds() + timeout
         while not condition():

@@ -32,8 +32,6 @@ class Seen:
 class PullConsumerTestCase(JetStreamTestCase):
     """A test with a stream ``S`` for ``s.>``."""
 
-    timeout = 30
-
     async def new_stream(self, js: JetStreamContext, **config: Any) -> None:
         await js.call(StreamInfo, js.prefix.stream_create("S"), StreamConfig(name="S", subjects=["s.>"], **config))
 

@@ -10,6 +10,7 @@ from pynats_twisted.jetstream.consumer import Consumer
 from pynats_twisted.jetstream.consumer_create import ask_for_consumer
 from pynats_twisted.jetstream.context import JetStreamContext
 from pynats_twisted.jetstream.message import JsMsg
+from tests.support.integration import PATIENCE
 from tests.support.jetstream import JetStreamTestCase
 
 
@@ -61,7 +62,7 @@ class PullingTestCase(JetStreamTestCase):
         info = await consumer.info()
         return info.num_ack_pending, info.num_redelivered, info.ack_floor.stream_seq
 
-    async def until_state(self, consumer: Consumer, wanted: tuple[int, int, int], timeout: float = 5.0) -> None:
+    async def until_state(self, consumer: Consumer, wanted: tuple[int, int, int], timeout: float = PATIENCE) -> None:
         """Acks are handled some time after they came."""
         end = self.reactor.seconds() + timeout
         while True:
