@@ -354,6 +354,7 @@ class NatsClient(ClientDraining):
         """
         if not self._ending:
             self.closed_on_purpose = True
+            self._say_last_words()
             self._end(None)
         return self._closed.wait()
 

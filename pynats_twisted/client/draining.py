@@ -39,6 +39,7 @@ class ClientDraining(ClientLifecycle):
     def __init__(self, reactor: Any, options: ClientOptions | None) -> None:
         super().__init__(reactor, options)
         self._kept_open: dict[Subscription, Callable[[], Deferred[None]]] = {}
+        self._last_words: dict[object, Callable[[], None]] = {}
 
     def keep_open(self, subscription: Subscription, when_idle: Callable[[], Deferred[None]]) -> None:
         """Let a subscription get its messages until the last moment of :meth:`drain`: it is the inbox for answers to something that
@@ -48,6 +49,30 @@ class ClientDraining(ClientLifecycle):
         """
         self._kept_open[subscription] = when_idle
         subscription.when_closed().addBoth(lambda _: self._kept_open.pop(subscription, None))
+
+    def before_close(self, say: Callable[[], None]) -> Callable[[], None]:
+        """Have something called once when :meth:`close` begins, and near the end of :meth:`drain`: the last moment to publish what others
+        are to know, for example that something is given back.
+
+        :param say: publishes, and does not wait for anything. What it raises is logged.
+        :returns: a function that takes it back, for when nothing is left to be said. Calling it again is no error.
+        """
+        key = object()
+        self._last_words[key] = say
+
+        def take_back() -> None:
+            self._last_words.pop(key, None)
+
+        return take_back
+
+    def _say_last_words(self) -> None:
+        while self._last_words:
+            # Which one that is may change while the others speak.
+            say = self._last_words.pop(next(iter(self._last_words)))
+            try:
+                say()
+            except Exception:  # noqa: BLE001 - the others have their say, and the client ends
+                self._log.failure("{say!r} failed before the client was closed", say=say)
 
     def drain(self, timeout: float | None = None) -> Deferred[None]:
         """Close without losing a message: every subscription ends and what it has got is handled, requests in flight
@@ -99,6 +124,7 @@ class ClientDraining(ClientLifecycle):
         if self._ending:
             lost = self._close_error or ConnectionClosedError("the client was closed before it was drained")
         else:
+            self._say_last_words()
             self.outbound.refusal = ConnectionDrainingError("the client is draining and takes no more publishes")
             try:
                 await self.flush(_FINAL_FLUSH)

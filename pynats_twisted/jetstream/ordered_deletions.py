@@ -76,7 +76,7 @@ class Deletions:
                 return
             except ConnectionDrainingError:
                 # No requests any more, but publishes.
-                self._delete_unasked(subject)
+                self.tell_server(name)
                 return
             except _TRY_AGAIN as error:
                 self._log.debug("Consumer {name} is not deleted yet: {error}", name=name, error=error)
@@ -88,7 +88,9 @@ class Deletions:
             # Until then, or until there is no client any more.
             await client.when_closed().addTimeout(_WAIT * 2**attempt, client.reactor, lambda result, seconds: None)
 
-    def _delete_unasked(self, subject: str) -> None:
+    def tell_server(self, name: str) -> None:
+        """Delete a consumer without waiting for an answer."""
+        subject = self._js.prefix.consumer_delete(self._stream, name)
         try:
             self._js.client.publish(LiteralSubject(subject))
         except NatsError as error:

@@ -91,6 +91,7 @@ class OrderedReader:
         self._subscription: Subscription | None = None
         self._is_performing = False
         self._is_listening = False
+        self._take_back: Callable[[], None] | None = None
         # The timer that looks for silence, and the one of a wait.
         self._watch: IDelayedCall | None = None
         self._wait: IDelayedCall | None = None
@@ -115,6 +116,7 @@ class OrderedReader:
         if not self._is_listening:
             self._is_listening = True
             self._client.add_listener(self._status)
+            self._take_back = self._client.before_close(self._say_it_is_left)
         self.state.begin(self._client.is_connected)
         self._perform()
 
@@ -411,6 +413,16 @@ class OrderedReader:
         if self._is_listening:
             self._is_listening = False
             self._client.remove_listener(self._status)
+        if self._take_back is not None:
+            self._take_back()
+            self._take_back = None
+
+    def _say_it_is_left(self) -> None:
+        """The client is about to be closed: its consumers would wait for ``inactive_threshold``."""
+        names = {self.state.name, *self._creating}
+        for name in names:
+            if name is not None:
+                self._deletions.tell_server(name)
 
 
 def _number(text: str | None) -> int | None:

@@ -12,6 +12,9 @@ from .test_drain import DrainTestCase
 
 
 class CloseTests(DrainTestCase):
+    def say(self, word: bytes) -> None:
+        self.client.publish("a", word)
+
     def test_what_was_published(self) -> None:
         """Closing writes what was published, and fires when the connection is gone, not before."""
         self.client.publish("a", b"last words")
@@ -23,6 +26,37 @@ class CloseTests(DrainTestCase):
         self.assertTrue(self.peer.wire.ended)
         self.assertEqual(self.peer.written(), [b"last words"])
         self.assertEqual([type(event) for event in self.events], [*(type(event) for event in self.events[:1]), Disconnected, Closed])
+
+    def test_last_words(self) -> None:
+        """What is to be said before the end is said once, in its order, and still sent; one that fails keeps no other from it."""
+        said: list[str] = []
+
+        def say(word: str) -> None:
+            said.append(word)
+            self.say(word.encode())
+
+        def fail() -> None:
+            raise ValueError("speechless")
+
+        self.client.before_close(lambda: say("one"))
+        self.client.before_close(fail)
+        take_back = self.client.before_close(lambda: say("taken back"))
+        self.client.before_close(lambda: say("two"))
+        take_back()
+        take_back()
+        self.client.close()
+        self.client.close()
+        self.network.advance()
+        self.assertEqual((said, self.peer.written()), (["one", "two"], [b"one", b"two"]))
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    def test_last_words_of_a_drain(self) -> None:
+        """Draining has them said when the handlers are done, and while publishing is still possible."""
+        self.client.before_close(lambda: self.say(b"bye"))
+        drained = self.client.drain()
+        self.network.advance()
+        self.successResultOf(drained)
+        self.assertEqual(self.peer.written(), [b"bye"])
 
     def test_server_that_reads_nothing(self) -> None:
         """A connection that does not end is ended by force after a second."""

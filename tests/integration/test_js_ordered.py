@@ -18,8 +18,6 @@ from tests.support.jetstream import JetStreamTestCase
 class OrderedTestCase(JetStreamTestCase):
     """A stream ``S`` of the subjects ``s.>``."""
 
-    timeout = 30
-
     async def stream(self, count: int = 0, nc: NatsClient | None = None, **config: Any) -> JetStreamContext:
         """The stream, with ``count`` messages in it, whose payloads are their sequences."""
         js = (nc or await self.jetstream()).jetstream()
@@ -47,9 +45,9 @@ class OrderedTestCase(JetStreamTestCase):
         self.assertEqual([name async for name in js.consumer_names("S")], [])
         self.assertEqual([each.subject for each in js.client.subscriptions], [])
 
-    async def more(self, seen: list[int], count: int, timeout: float = 5.0) -> None:
+    async def more(self, seen: list[int], count: int) -> None:
         """So many were read."""
-        await self.until(lambda: len(seen) >= count, timeout, f"reading {count} messages")
+        await self.until(lambda: len(seen) >= count, what=f"reading {count} messages")
 
     async def kill_consumer(self, js: JetStreamContext, ordered: OrderedConsumer) -> bool:
         """Delete the consumer of now, where there is one."""
@@ -369,6 +367,25 @@ class HealingTests(OrderedTestCase):
         await self.assertFailure(ordered.next(), errors.SubscriptionClosedError)
         self.assertEqual([name async for name in watcher.consumer_names("S")], [])
 
+    async def test_a_client_that_is_closed_deletes_its_consumer(self) -> None:
+        """``close`` waits for nobody, and leaves nothing at the server all the same; also where the consumer is being made."""
+        server = await self.start_server(jetstream=True)
+        watcher = await self.stream(100, nc=await self.connect(server))
+        for is_made in (True, False):
+            nc = await self.connect(server)
+            ordered = OrderedConsumer.make(nc.jetstream(), "S")
+            if is_made:
+                await ordered.next()
+            else:
+                ordered.next().addErrback(lambda failure: failure.trap(errors.NatsError))
+            await nc.close()
+            for _ in range(100):
+                left = [name async for name in watcher.consumer_names("S")]
+                if not left:
+                    break
+                await self.sleep(0.1)
+            self.assertEqual(left, [])
+
     async def test_a_consumer_that_is_being_made_is_deleted(self) -> None:
         """A stop right after the beginning leaves nothing behind either."""
         js = await self.stream(1)
@@ -407,7 +424,7 @@ class ClusterTests(OrderedTestCase):
         await server.kill()
         await self.stored(publisher, 100)
         # It may have been the leader of all: servers take up to nine seconds to choose another.
-        await self.more(seen, 500, 15.0)
+        await self.more(seen, 500)
         last = (await publisher.stream("S")).cached_info.state.last_seq
         await self.more(seen, last)
         self.assertEqual(seen, list(range(1, last + 1)))
