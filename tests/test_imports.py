@@ -24,12 +24,33 @@ LAYERS: dict[str, frozenset[str]] = {
     "client": frozenset({"errors", "_version", "interfaces", "protocol"}),
     "blocking": frozenset({"errors", "_version", "protocol"}),
     "jetstream": frozenset({"errors", "interfaces", "protocol", "client"}),
+    "keyvalue": frozenset({"errors", "interfaces", "protocol", "client", "jetstream"}),
+    "objectstore": frozenset({"errors", "interfaces", "protocol", "client", "jetstream"}),
+    "services": frozenset({"errors", "interfaces", "protocol", "client"}),
     "testing": frozenset({"errors", "_version", "interfaces", "protocol", "client"}),
-    "bridge": frozenset({"errors", "_version", "interfaces", "protocol", "client"}),
+    "bridge": frozenset({"errors", "_version", "interfaces", "protocol", "client", "jetstream"}),
 }
 
-# What users begin with names what is built on it, and loads that when they ask for it: `NatsClient.jetstream`.
-DOORS = {("pynats_twisted.client.client", "pynats_twisted.jetstream.context")}
+# What users begin with names what is built on it, and loads that when they ask for it: `NatsClient.jetstream` and so on.
+DOORS = {
+    ("pynats_twisted.client.client", "pynats_twisted.jetstream.context"),
+    ("pynats_twisted.client.client", "pynats_twisted.services.config"),
+    ("pynats_twisted.client.client", "pynats_twisted.services.service"),
+    *(
+        ("pynats_twisted.jetstream.stores", f"pynats_twisted.{module}")
+        for module in (
+            "keyvalue.bucket",
+            "keyvalue.codecs",
+            "keyvalue.config",
+            "keyvalue.manage",
+            "keyvalue.status",
+            "objectstore.config",
+            "objectstore.manage",
+            "objectstore.status",
+            "objectstore.store",
+        )
+    ),
+}
 
 # Parts that must work where Twisted, zope.interface and asyncio are not even installed.
 WITHOUT_TWISTED = ("errors", "_version", "protocol", "blocking")

@@ -55,6 +55,21 @@ class HTTPBinding(NamedTuple):
     methods: tuple[str, ...]
 
 
+class Flow(NamedTuple):
+    """What a route moves inside NATS, so that ``--check`` finds routes that feed each other.
+
+    :ivar nats: the name of the ``[nats.NAME]``.
+    :ivar reads: patterns of subjects that it reads there.
+    :ivar writes: patterns of subjects that it publishes to, with ``*`` for what is put in.
+    :ivar read_from: the name of the ``[nats.NAME]`` that it reads from, where that is another one.
+    """
+
+    nats: str
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    read_from: str = ""
+
+
 class RouteConfig(Section, kw_only=True, frozen=True):
     """The keys that every ``[routes.NAME]`` has. Route types subclass it::
 
@@ -81,6 +96,10 @@ class RouteConfig(Section, kw_only=True, frozen=True):
 
     def http_bindings(self) -> Iterable[HTTPBinding]:
         """The paths of ``[listen.NAME]`` that the route takes; unknown listeners and overlapping paths are refused."""
+        return ()
+
+    def flows(self) -> Iterable[Flow]:
+        """What the route reads from NATS and publishes to it. Routes that feed each other in a circle are refused."""
         return ()
 
     def server_endpoints(self) -> Iterable[tuple[str, str]]:

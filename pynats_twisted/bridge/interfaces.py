@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.application.service import IService
@@ -29,6 +31,79 @@ class IRoute(IService):
 
     def problems() -> list[str]:
         """What keeps the route from working at the moment, one sentence each; an empty list says that it is ready."""
+
+
+@dataclass(frozen=True)
+class RouteDescription:
+    """A route in words, for people.
+
+    :ivar source: where messages come from, for example ``POST /hooks/github``.
+    :ivar target: where they go, for example ``hooks.github.*``.
+    :ivar state: what else is to be known just now, as words by name: ``{"breaker": "open"}``.
+    :ivar commands: commands to try the route with, each as what it shows and the command.
+    """
+
+    source: str
+    target: str
+    state: Mapping[str, str] = field(default_factory=dict)
+    commands: Sequence[tuple[str, str]] = ()
+
+
+class IDescribed(Interface):
+    """A route that says more of itself than its guarantee."""
+
+    def describe() -> RouteDescription:
+        """The route in words, as it is just now. It may be asked before the route was started, and does no I/O."""
+
+
+class IPausable(Interface):
+    """A route that can be told to take nothing for a while."""
+
+    paused = Attribute("Whether the route was told to pause, or has paused by itself.")
+
+    def pause() -> None:
+        """Take nothing more from the source; what is in flight is finished. Pausing twice is no error."""
+
+    def resume() -> None:
+        """Go on. No error where it was not paused."""
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A message that a route gave up.
+
+    :ivar seq: its sequence among the dead letters.
+    :ivar subject: the subject that it had.
+    :ivar error: why it was given up.
+    :ivar attempts: how often it was tried.
+    :ivar time: when it was given up, in seconds since the epoch.
+    :ivar data: its payload.
+    :ivar headers: its own headers, without those that tell of its end.
+    """
+
+    seq: int
+    subject: str
+    error: str
+    attempts: int
+    time: float
+    data: bytes
+    headers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+class IDeadLetters(Interface):
+    """A route that keeps what it gave up. All of these return Deferreds, and fail with a ``NatsError`` where NATS does."""
+
+    def dead_letters(limit: int) -> Any:
+        """The newest of them, at most so many: a Deferred of a list of :class:`DeadLetter`."""
+
+    def replay_dead_letters(seqs: Sequence[int] | None) -> Any:
+        """Send them again to where they were going, and delete each that has arrived: a Deferred of how many.
+
+        :param seqs: which ones; None for all.
+        """
+
+    def delete_dead_letters(seqs: Sequence[int] | None) -> Any:
+        """Delete them: a Deferred of how many. Parameters as of :meth:`replay_dead_letters`."""
 
 
 class IRouteFactory(Interface):
