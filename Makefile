@@ -24,11 +24,11 @@ METADATA := setup.py pyproject.toml pynats_twisted/_version.py $(wildcard pynats
 TESTS ?= tests
 # The twin to run it on, compiled or pure. Without a name it runs on both, or on the pure one where the compiled one could not be built.
 TWIN ?= $(if $(filter-out 0,$(PYNATS_TWISTED_PURE)),pure)
-# What depends on the twin that runs: all but tests/packaging, which tries both twins in environments of its own.
-PER_TWIN := $(filter-out tests.packaging,$(subst /,.,$(patsubst %.py,%,$(wildcard tests/test_*.py)) $(patsubst %/__init__.py,%,$(wildcard tests/*/__init__.py))))
+# What depends on the twin that runs: all but tests/packaging and tests/benchmarks, which try both twins in environments of their own.
+PER_TWIN := $(filter-out tests.packaging tests.benchmarks,$(subst /,.,$(patsubst %.py,%,$(wildcard tests/test_*.py)) $(patsubst %/__init__.py,%,$(wildcard tests/*/__init__.py))))
 
 # What needs no NATS server.
-UNIT := tests.test_imports tests.test_suite tests.behaviour tests.blocking tests.bridge tests.client tests.jetstream tests.protocol tests.testing
+UNIT := tests.test_imports tests.test_suite tests.behaviour tests.blocking tests.bridge tests.client tests.jetstream tests.keyvalue tests.objectstore tests.protocol tests.services tests.testing
 
 .PHONY: demo test unit lint docs bench clean FORCE
 .DELETE_ON_ERROR:
