@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import InvalidArgumentError, MessageAlreadyAckedError, NotJetStreamMessageError
@@ -34,17 +34,15 @@ class JsMsg:
 
     :ivar msg: the message as the client has it.
     :ivar acked: a final answer of any kind was given, or is on its way (:meth:`ack_sync`, :meth:`term_sync`).
-    :ivar on_settled: called with this message once, when a final answer was given; for whoever handed it out.
     """
 
-    __slots__ = ("_js", "_metadata", "acked", "msg", "on_settled")
+    __slots__ = ("_js", "_metadata", "acked", "msg")
 
     def __init__(self, msg: Msg, js: JetStreamContext) -> None:
         self.msg = msg
         self._js = js
         self._metadata: JsMsgMetadata | None = None
         self.acked = False
-        self.on_settled: Callable[[JsMsg], None] | None = None
 
     def __repr__(self) -> str:
         return f"<JsMsg {self.msg.subject!r} {len(self.msg.data)} bytes{' acked' if self.acked else ''}>"
@@ -110,8 +108,6 @@ class JsMsg:
             self._refuse("ack")
         done = self._js.client.publish(reply, _ACK)
         self.acked = True
-        if self.on_settled is not None:
-            self.on_settled(self)
         return done
 
     def nak(self, delay: float | None = None) -> Awaitable[None]:
@@ -169,8 +165,6 @@ class JsMsg:
             self._refuse(call)
         done = self._js.client.publish(self.msg.reply, body)
         self.acked = True
-        if self.on_settled is not None:
-            self.on_settled(self)
         return done
 
     async def _settle_sync(self, call: str, body: bytes, timeout: float | None) -> None:
@@ -184,8 +178,6 @@ class JsMsg:
         except BaseException:
             self.acked = False
             raise
-        if self.on_settled is not None:
-            self.on_settled(self)
 
     def _refuse(self, call: str) -> NoReturn:
         if not self.msg.reply.startswith(ACK_PREFIX):
