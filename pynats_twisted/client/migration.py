@@ -1,8 +1,8 @@
 """Moving to another server while the one of now still serves: what a client does when its server goes into lame duck mode.
 
-The new connection subscribes first. For a moment both deliver: what comes on the new one is held. Then the old server is
-told to send no more, and its PONG says that everything has come; then what is held is delivered, without what the old
-connection had delivered already. Publishes wait in the outbound buffer between the old server's last PING and its PONG.
+The new connection subscribes first, when what the old one delivers has been noted for a moment. Then both deliver for a while: what comes on
+the new one is held. Then the old server is told to send no more, and its PONG says that everything has come; what is held is delivered now,
+without what the old connection had delivered already. Publishes wait in the outbound buffer between the old server's last PING and its PONG.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 # Other servers of the cluster have to hear of the new subscriptions before they hear that the old ones are gone.
 _SETTLE = 0.25
+# A message may reach one server so much later than another.
+_LAG = 0.25
 _OVERLAP = 0.5
 _MAX_HELD = 65_536
 _MAX_HELD_BYTES = 64 * 1024 * 1024
@@ -135,11 +137,16 @@ class Migration:
     # --- what the new connection tells (ConnectionListener) --------------------------------------------------
 
     def connection_made(self, protocol: NatsProtocol) -> None:
-        """Subscribe on the new server. The old one goes on."""
-        core = protocol.core
+        """Soon subscribe on the new server. The old one goes on."""
         # Not before: an attempt may take its time, and the old connection goes on meanwhile.
         self._client.core.recorded = []
         protocol.outbound.attach(ITransport(protocol.transport))
+        # What the old server has delivered may reach the new one only now, and must not be taken for new.
+        self._timer = self._client.reactor.callLater(_LAG, self._subscribe, protocol)
+
+    def _subscribe(self, protocol: NatsProtocol) -> None:
+        self._timer = None
+        core = protocol.core
         protocol.outbound.control(core.resubscribe())
         self._known = {sid: record.limit for sid, record in core.subscriptions.records.items()}
         protocol.ping().addCallbacks(self._subscribed, lambda failure: None)

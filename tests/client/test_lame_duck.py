@@ -91,9 +91,10 @@ class MovingTests(ClientTestCase):
         self.peer.take()
 
     def begin(self) -> Any:
-        """The server goes into it; the other server's end of the connection that is made then."""
+        """The server goes into it; the other server's end of the connection that is made then, when it has been there for a moment."""
         self.peer.info(ldm=True)
         self.network.advance()
+        self.network.advance(0.25)
         return self.other.peer
 
     def finish(self) -> None:
@@ -131,6 +132,20 @@ class MovingTests(ClientTestCase):
         self.finish()
         self.assertEqual(self.got, [b"old only", b"both 0", b"both 1", b"both 2", b"new only"])
         self.assertEqual(self.sub.delivered, 5)
+
+    def test_a_message_is_late_at_the_other_server(self) -> None:
+        """What the old server delivered before the new one had the subscription, and the new one hears of after that, comes once."""
+        self.peer.info(ldm=True)
+        self.network.advance()
+        new = self.other.peer
+        self.assertEqual(new.subscribed(), [])
+        self.network.advance(0.1)
+        self.peer.publish("a", b"1", b"2")
+        self.network.advance(0.15)
+        self.assertEqual(new.subscribed(), ["a"])
+        new.publish("a", b"1", b"2", b"3")
+        self.finish()
+        self.assertEqual(self.got, [b"1", b"2", b"3"])
 
     def test_publishes(self) -> None:
         """Everything that is published goes to one of the two, once and in order, whenever it was."""
