@@ -81,6 +81,8 @@ class OrderedReader:
         self._stream = stream
         self._config = config
         self._plan = plan
+        # What the consumer of now reads is chosen by its subject, not by its place.
+        self._is_choosing = False
         self._deliver = deliver
         self._progressed = progressed
         self._ended = ended
@@ -235,8 +237,8 @@ class OrderedReader:
             state.create_failed(action.name, error)
         else:
             # What is the last of its subject is not said by a place in the stream.
-            is_placed = config.deliver_policy != DeliverPolicy.LAST_PER_SUBJECT
-            state.created(action.name, info.delivered.stream_seq if is_placed else None, info.num_pending)
+            self._is_choosing = config.deliver_policy == DeliverPolicy.LAST_PER_SUBJECT
+            state.created(action.name, None if self._is_choosing else info.delivered.stream_seq, info.num_pending)
         self._creating.pop(action.name, None)
         if state.phase is Phase.READING and state.name == action.name:
             self._listen()
@@ -345,6 +347,10 @@ class OrderedReader:
             self._perform()
         elif status.kind not in _GO_ON:
             self._lost(f"the server said {status.code} {status.text}")
+        elif status.kind is StatusKind.TOO_LARGE and self._is_choosing:
+            # Servers up to 2.15 forget the message that did not fit, of a consumer that reads the last of each subject.
+            self._make_room(status.pending_bytes or 0)
+            self._lost("a message did not fit into a pull")
         else:
             if status.kind is StatusKind.TOO_LARGE:
                 self._make_room(status.pending_bytes or 0)

@@ -214,6 +214,15 @@ class ReadingTests(OrderedTestCase):
             ordered = OrderedConsumer(js, "S", ConsumerConfig(ack_policy=AckPolicy.NONE, mem_storage=True, replicas=1), plan)
             self.assertEqual(len([msg async for msg in ordered.messages(until_drained=True)]), 20, max_bytes)
 
+    async def test_the_last_of_each_subject_where_not_all_fit(self) -> None:
+        """With more bytes than may wait here, none of the last messages is missing, and each comes once."""
+        js = await self.stream(0)
+        for number in range(40):
+            await js.publish(f"s.{number}", bytes(200_000 + 10_000 * number))
+        ordered = self.ordered(js, deliver_policy="last_per_subject", max_bytes=1)
+        subjects = [msg.subject async for msg in ordered.messages(until_drained=True)]
+        self.assertEqual(subjects, [f"s.{number}" for number in range(40)])
+
     async def test_what_cannot_be_is_refused(self) -> None:
         """A stream that is not there, and a filter that is no subject of the stream's."""
         js = await self.stream()
