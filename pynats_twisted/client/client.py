@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from ..protocol.headers import HeadersLike
     from ..protocol.info import ServerInfo
     from ..protocol.message import Msg
+    from ..services.config import ServiceConfig
+    from ..services.service import Service
 
 _FINAL_FLUSH = 5.0
 
@@ -344,6 +346,17 @@ class NatsClient(ClientDraining):
             duplicate_window=duplicate_window,
             resend_after=resend_after,
         )
+
+    def add_service(self, config: ServiceConfig) -> Deferred[Service]:
+        """Begin a service (ADR-32); its endpoints are added to what this fires with.
+
+        :raises ServiceConfigError: the configuration breaks a rule. Nothing was sent.
+
+        What :meth:`subscribe` raises is raised here too.
+        """
+        from ..services.service import add_service
+
+        return add_service(self, config)
 
     # --- the end ---------------------------------------------------------------------------------------------
 
