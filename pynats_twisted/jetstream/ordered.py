@@ -156,6 +156,11 @@ class OrderedConsumer:
         """Why the last one that was lost was lost, or could not be made; ``""`` when none was."""
         return self._buffer.state.reason
 
+    @property
+    def buffer(self) -> OrderedBuffer:
+        """What was read and not taken yet: for what is built on this, as :class:`~pynats_twisted.jetstream.subject_watch.SubjectWatch`."""
+        return self._buffer
+
     # --- beginning and stopping ------------------------------------------------------------------------------
 
     def __await__(self) -> Generator[Deferred[Any], Any, OrderedConsumer]:
