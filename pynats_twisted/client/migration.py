@@ -1,8 +1,9 @@
 """Moving to another server while the one of now still serves: what a client does when its server goes into lame duck mode.
 
-The new connection subscribes first, when what the old one delivers has been noted for a moment. Then both deliver for a while: what comes on
-the new one is held. Then the old server is told to send no more, and its PONG says that everything has come; what is held is delivered now,
-without what the old connection had delivered already. Publishes wait in the outbound buffer between the old server's last PING and its PONG.
+The new connection subscribes first, when what the old one delivers has been noted for a moment. Then both deliver for a while: what
+comes on the new one is held. Then the old server is told to send no more, and its PONG says that everything has come; what is held is
+delivered now, without what the old connection had delivered already. Publishes wait in the outbound buffer between the old server's last
+PING and its PONG.
 """
 
 from __future__ import annotations

@@ -6,9 +6,10 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from ..errors import ConfigurationError, NatsError, NoRespondersError
+from .waiting import OneShot
 
 if TYPE_CHECKING:
     from ..protocol.message import Msg
@@ -65,6 +66,7 @@ class RequestMany(AsyncIterator["Msg"]):
         self._bytes = 0
         self._waiting: deque[Deferred[Msg]] = deque()
         self._error: BaseException | None = None
+        self._over: OneShot | None = None
 
     def __repr__(self) -> str:
         return f"<RequestMany {self.subject!r}, {self._count} replies, {self.reason or 'open'}>"
@@ -96,6 +98,21 @@ class RequestMany(AsyncIterator["Msg"]):
 
         return Deferred.fromCoroutine(gather())
 
+    def ended(self) -> Deferred[None]:
+        """Fires when no reply comes any more, whatever waits to be taken; a new Deferred each time."""
+        if self.reason is not None:
+            return succeed(None)
+        if self._over is None:
+            self._over = OneShot()
+        return self._over.wait()
+
+    def waiting(self) -> list[Msg]:
+        """Take all replies that have come and were not taken: a whole list costs less than one after the other."""
+        msgs = list(self._queue)
+        self._queue.clear()
+        self._bytes = 0
+        return msgs
+
     def cancel(self) -> None:
         """Take no more replies. Who leaves the loop early may call it; else the request ends by itself, at its timeout."""
         self._requests.forget(self.reply)
@@ -109,7 +126,7 @@ class RequestMany(AsyncIterator["Msg"]):
 
     def received(self, msg: Msg) -> None:
         """A reply has come."""
-        if msg.status == NO_RESPONDERS and not msg.data and not self._count:
+        if not self._count and not msg.data and msg.status == NO_RESPONDERS:
             self.failed(NoRespondersError(self.subject))
             return
         if self._sentinel is not None:
@@ -180,4 +197,6 @@ class RequestMany(AsyncIterator["Msg"]):
         waiting = self._waiting
         while waiting:
             waiting.popleft().errback(self._end_error())
+        if self._over is not None:
+            self._over.happen()
         self._requests.settled()

@@ -149,6 +149,7 @@ class DirectGet:
         asked = self._js.prefix.direct_get(self.stream_name)
         return LastMessages(self._js, asked, request, self._subjects, page_msgs, page_bytes, timeout)
 
-    async def _subjects(self, pattern: str) -> Sequence[str]:
+    async def _subjects(self, pattern: str) -> tuple[Sequence[str], int]:
+        """The subjects that match, and the stream's last sequence when they were asked for."""
         info = await read_stream_info(self._js, self.stream_name, subjects_filter=pattern)
-        return tuple(info.state.subjects)
+        return tuple(info.state.subjects), info.state.last_seq

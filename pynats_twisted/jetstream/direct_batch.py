@@ -24,6 +24,8 @@ TOO_MANY_RESULTS = 413
 
 # Bytes of subjects in one request.
 _MAX_REQUEST = 512 * 1024
+# Bytes that a character of a subject takes in JSON at most.
+_MOST_ESCAPED = 6
 
 
 class Batch(DirectMessages):
@@ -82,7 +84,7 @@ class LastMessages(DirectMessages):
         js: JetStreamContext,
         subject: str,
         asked: MsgGetRequest,
-        expand: Callable[[str], Awaitable[Sequence[str]]],
+        expand: Callable[[str], Awaitable[tuple[Sequence[str], int]]],
         page_msgs: int,
         page_bytes: int,
         timeout: float | None,
@@ -107,6 +109,11 @@ class LastMessages(DirectMessages):
                 literal = [subject for subject in subjects if not is_pattern(subject)]
                 yield tuple(wildcards)
                 subjects = tuple(subject for subject in literal if not any(is_subset(subject, pattern) for pattern in wildcards))
+        longest = max(map(len, subjects), default=0)
+        if MAX_SUBJECTS * (_MOST_ESCAPED * longest + 4) <= bound:
+            for begun in range(0, len(subjects), MAX_SUBJECTS):
+                yield subjects[begun : begun + MAX_SUBJECTS]
+            return
         part: list[str] = []
         size = 0
         for subject in subjects:
@@ -155,6 +162,8 @@ class LastMessages(DirectMessages):
     async def _refused(self, end: Msg) -> None:
         if end.status == NOT_FOUND:
             self.num_pending = 0
+            # The server does not say here how far it has come.
+            self._looked_up_to(0)
             self._next_part()
             return
         part = self._parts[0]
@@ -162,7 +171,13 @@ class LastMessages(DirectMessages):
             raise status_error(end)
         subjects: list[str] = []
         for subject in part:
-            subjects += await self._expand(subject) if is_pattern(subject) else (subject,)
+            if not is_pattern(subject):
+                subjects.append(subject)
+                continue
+            found, last_seq = await self._expand(subject)
+            subjects += found
+            # What has come behind that may be a new subject.
+            self._looked_up_to(last_seq)
         left = [subject for subject in subjects if subject not in self._seen]
         self._parts.extend(self._split(left))
         self._next_part()

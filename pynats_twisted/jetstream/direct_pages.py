@@ -44,6 +44,7 @@ END_OF_BATCH = 204
 
 _PENDING = "Nats-Num-Pending"
 _LAST = "Nats-Last-Sequence"
+_UP_TO = "Nats-UpTo-Sequence"
 
 _ERRORS: dict[int, type[JetStreamApiError]] = {
     NOT_FOUND: MessageNotFoundError,
@@ -83,6 +84,9 @@ class DirectMessages(AsyncIterator["StoredMsg"], ABC):
     lost on the way, with a connection or because too much waited, is asked for again.
 
     :ivar num_pending: messages that are still to come after the last page, as the server said at its end; None before.
+    :ivar pages: how many were asked for. Each may come from another server.
+    :ivar up_to_seq: of the last messages of subjects: everything up to this sequence was there already when they were looked for; 0 where
+        nothing is known of that. None before the first page's end.
 
     Reading raises:
 
@@ -116,6 +120,8 @@ class DirectMessages(AsyncIterator["StoredMsg"], ABC):
         # Gaps since the last message.
         self._fruitless = 0
         self.num_pending: int | None = None
+        self.pages = 0
+        self.up_to_seq: int | None = None
 
     # --- taking ----------------------------------------------------------------------------------------------
 
@@ -137,8 +143,29 @@ class DirectMessages(AsyncIterator["StoredMsg"], ABC):
 
     @deferred
     async def collect(self) -> list[StoredMsg]:
-        """All that was not handed out yet."""
-        return [stored async for stored in self]
+        """All that was not handed out yet. It costs less than to take one after the other."""
+        found: list[StoredMsg] = []
+        try:
+            while not self._over:
+                if self._many is None:
+                    self._ask()
+                stored = await self._take()
+                if stored is not None and self._is_wanted(stored):
+                    found.append(stored)
+                many = self._many
+                if many is None:
+                    continue
+                await many.ended()
+                for msg in many.waiting():
+                    stored = self._accept(msg)
+                    if stored is None:
+                        break
+                    if self._is_wanted(stored):
+                        found.append(stored)
+        except BaseException:
+            self.cancel()
+            raise
+        return found
 
     def cancel(self) -> None:
         """Take no more. Who leaves the loop early may call it; else the page that was asked for is received to its end and forgotten."""
@@ -157,6 +184,7 @@ class DirectMessages(AsyncIterator["StoredMsg"], ABC):
         level = self._js.check_level(request)
         headers = {REQUIRED_LEVEL_HEADER: str(level)} if level else None
         self._end = self._page_last = None
+        self.pages += 1
         self._many = self._js.client.request_many(
             LiteralSubject(self._subject),
             encode(request),
@@ -186,6 +214,10 @@ class DirectMessages(AsyncIterator["StoredMsg"], ABC):
             return None
         except NoRespondersError:
             raise nobody_answers(self._subject) from None
+        return self._accept(msg)
+
+    def _accept(self, msg: Msg) -> StoredMsg | None:
+        """A reply as the message that it brings; None when some before it are missing."""
         stored, added = from_direct_get(msg)
         if _PENDING not in added:
             raise JetStreamApiLevelError("direct get of several messages: needs API level 1 (server 2.11), the server has none", 1, 0)
@@ -210,11 +242,15 @@ class DirectMessages(AsyncIterator["StoredMsg"], ABC):
 
         return Deferred.fromCoroutine(following).addTimeout(self._timeout, self._js.client.reactor, on_timeout)
 
+    def _looked_up_to(self, seq: int) -> None:
+        self.up_to_seq = seq if self.up_to_seq is None else min(self.up_to_seq, seq)
+
     async def _page_ended(self) -> None:
         end = self._end
         if end is None:
             # Its end was lost, and perhaps more.
             self.num_pending = None
+            self._looked_up_to(0)
             self._check_complete()
             return
         if end.status != END_OF_BATCH:
@@ -222,6 +258,7 @@ class DirectMessages(AsyncIterator["StoredMsg"], ABC):
             return
         try:
             pending, last = int(end.headers[_PENDING]), int(end.headers[_LAST])
+            self._looked_up_to(int(end.headers.get(_UP_TO) or 0))
         except (KeyError, ValueError):
             raise JetStreamDecodeError(f"the end of a direct get has no numbers {_PENDING} and {_LAST}: {end!r}") from None
         self.num_pending = pending

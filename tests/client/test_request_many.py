@@ -56,6 +56,20 @@ class RequestManyTests(ClientTestCase):
         self.peer.answer(asked, b"late")
         self.assertEqual(self.client.stats.late_replies, 1)
 
+    def test_all_that_waits(self) -> None:
+        """``ended`` fires at the end, whatever waits to be taken; ``waiting`` takes it all, once, and makes room for more."""
+        many, asked = self.ask(max_msgs=4)
+        first, second = self.watch(many.ended()), self.watch(many.ended())
+        self.peer.answer(asked, b"1", b"2")
+        self.assertNoResult(first)
+        self.assertEqual([msg.data for msg in many.waiting()], [b"1", b"2"])
+        self.assertEqual(many.waiting(), [])
+        self.peer.answer(asked, b"3", b"4")
+        for ended in (first, second, many.ended()):
+            self.assertIsNone(self.successResultOf(ended))
+        self.assertEqual([msg.data for msg in many.waiting()], [b"3", b"4"])
+        self.assertEqual(self.successResultOf(self.collected(many)), [])
+
     def test_default_time(self) -> None:
         """The option ``request_timeout`` is the time where none is given."""
         many, _ = self.ask()

@@ -378,6 +378,30 @@ class LastMessagesTests(DirectTestCase):
         self.assertEqual((request["multi_last"], request["seq"]), (["s.*"], 6))
         self.assertEqual(self.seqs_of(waiting), [3, 5, 6])
 
+    def test_how_far_the_pages_looked(self) -> None:
+        """What is known after several pages is how far the one that looked least far did; it is nothing where one does not say."""
+        for ups, wanted in (((9, 7), 7), ((7, 9), 7), ((9, 0), 0)):
+            messages = self.direct.get_last_msgs_for(["s.a", "s.b"], page_msgs=1)
+            waiting = self.watch(messages.collect())
+            self.assertIsNone(messages.up_to_seq)
+            for seq, subject, pending, up_to in ((3, "s.a", 1, ups[0]), (5, "s.b", 0, ups[1])):
+                frame = self.page([seq], pending, subjects=[subject], eob=False)
+                ending = end(pending, seq)
+                if up_to:
+                    ending = ending.removesuffix(b"\r\n") + b"Nats-UpTo-Sequence: %d\r\n\r\n" % up_to
+                self.peer.answer(frame, block=ending)
+            self.assertEqual((self.seqs_of(waiting), messages.up_to_seq, messages.pages), ([3, 5], wanted, 2))
+
+    def test_how_far_a_list_of_subjects_looked(self) -> None:
+        """Where the subjects are asked for first, what came behind that list is not known."""
+        messages = self.direct.get_last_msgs_for(["s.*"])
+        waiting = self.watch(messages.collect())
+        self.status("413 Too Many Results")
+        self.answer("stream_info", config={"name": "S"}, state={"subjects": {"s.a": 1}, "last_seq": 6}, total=1, limit=1000)
+        frame = self.page([5], 0, subjects=["s.a"], eob=False)
+        self.peer.answer(frame, block=end(0, 5).removesuffix(b"\r\n") + b"Nats-UpTo-Sequence: 8\r\n\r\n")
+        self.assertEqual((self.seqs_of(waiting), messages.up_to_seq), ([5], 6))
+
     def test_all_came_and_the_end_was_lost(self) -> None:
         """When every subject has come, no page is asked for any more."""
         waiting = self.watch(self.direct.get_last_msgs_for(["s.a"]).collect())
