@@ -26,6 +26,7 @@ from .fast_ingest import FastIngest
 from .listing import list_consumer_names, list_consumers, list_stream_names, list_streams
 from .publisher import Publisher
 from .schedules import publish_schedule
+from .stores import Stores
 from .stream import create_or_update_stream, create_stream, delete_stream, find_stream, find_stream_name, update_stream
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T", bound=ApiObject)
 
 
-class JetStreamContext(Publisher):
+class JetStreamContext(Publisher, Stores):
     """JetStream for one client: what :meth:`pynats_twisted.NatsClient.jetstream` returns. Several may be used side by side.
 
     :param client: every request goes through it.

@@ -39,11 +39,13 @@ class Listing(AsyncIterator[_T], Generic[_T]):
 
     Every way of reading raises what :meth:`~pynats_twisted.jetstream.context.JetStreamContext.call` raises.
 
+    :param ask: for the page that begins at this offset.
+    :param items: what of a page is handed out: one for each of its entries, None for one that is left out.
     :ivar missing: names of what the server knows and whose own servers did not answer in time, from the pages that were read.
     :ivar offline: names of what its server cannot run, with the reason, from the pages that were read.
     """
 
-    def __init__(self, ask: Callable[[int], Deferred[AnyPage]], items: Callable[[Any], Sequence[_T]]) -> None:
+    def __init__(self, ask: Callable[[int], Deferred[AnyPage]], items: Callable[[Any], Sequence[_T | None]]) -> None:
         self._ask = ask
         self._items = items
         self._offset = 0
@@ -85,7 +87,7 @@ class Listing(AsyncIterator[_T], Generic[_T]):
             step = max(step, page.limit)
         self._offset += step
         self._ended = not step or self._offset >= page.total
-        self._ready.extend(items)
+        self._ready.extend([item for item in items if item is not None])
 
 
 # --- what can be listed --------------------------------------------------------------------------------------
