@@ -1,0 +1,3 @@
+"""Tests of object stores that need no server."""
+
+from __future__ import annotations
