@@ -56,6 +56,13 @@ class IDescribed(Interface):
         """The route in words, as it is just now. It may be asked before the route was started, and does no I/O."""
 
 
+class IDegradable(Interface):
+    """A route that can work without everything being as it should."""
+
+    def degraded() -> list[str]:
+        """What is not as it should be, while the route itself works, one sentence each. The bridge stays ready, and says it."""
+
+
 class IPausable(Interface):
     """A route that can be told to take nothing for a while."""
 
@@ -93,16 +100,16 @@ class DeadLetter:
 class IDeadLetters(Interface):
     """A route that keeps what it gave up. All of these return Deferreds, and fail with a ``NatsError`` where NATS does."""
 
-    def dead_letters(limit: int) -> Any:
+    def dead_letters(limit: int) -> Any:  # noqa: N805
         """The newest of them, at most so many: a Deferred of a list of :class:`DeadLetter`."""
 
-    def replay_dead_letters(seqs: Sequence[int] | None) -> Any:
+    def replay_dead_letters(seqs: Sequence[int] | None) -> Any:  # noqa: N805
         """Send them again to where they were going, and delete each that has arrived: a Deferred of how many.
 
         :param seqs: which ones; None for all.
         """
 
-    def delete_dead_letters(seqs: Sequence[int] | None) -> Any:
+    def delete_dead_letters(seqs: Sequence[int] | None) -> Any:  # noqa: N805
         """Delete them: a Deferred of how many. Parameters as of :meth:`replay_dead_letters`."""
 
 
@@ -127,4 +134,15 @@ class IRouteFactory(Interface):
         :param name: NAME of ``[routes.NAME]``.
         :param config: an instance of ``config_type``, valid by all its rules.
         :param context: the :class:`pynats_twisted.bridge.context.RouteContext`: reactor, NATS clients, listeners, metrics.
+        """
+
+
+class IDryRun(Interface):
+    """A route that can look, before it is started, whether it would work."""
+
+    def dry_run() -> Any:
+        """What would keep the route from working, one sentence each: a Deferred of a list of texts.
+
+        ``--dry-run`` calls it for a route that was made and not started; its NATS client is connected. It changes nothing anywhere, and
+        listens on nothing.
         """

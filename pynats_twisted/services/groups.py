@@ -81,8 +81,8 @@ class EndpointHolder:
             :meth:`~pynats_twisted.services.request.ServiceRequest.end`. The handler may be an asynchronous generator of the parts (bytes),
             whose end is the end of the answer.
         :param concurrency: how many requests may be handled at once, where the handler takes its time.
-        :param ordered_by: gives the key of a request's message (a :class:`~pynats_twisted.protocol.message.Msg`); requests of one key are handled in order,
-            one at a time.
+        :param ordered_by: gives the key of a request's message (a :class:`~pynats_twisted.protocol.message.Msg`); requests of one key are
+            handled in order, one at a time.
         :param pending_msgs: requests that may wait; :param pending_bytes: their bytes; :param overflow: what happens when more would; all
             three as in :meth:`~pynats_twisted.NatsClient.subscribe`.
         :param middleware: stands around the handler, inside of what does here.
@@ -128,7 +128,7 @@ class EndpointHolder:
 
 
 class Group(EndpointHolder):
-    """A group of endpoints of a service. :meth:`~EndpointHolder.add_group` and :meth:`~EndpointHolder.add_endpoint` are those of the service."""
+    """A group of endpoints of a service, which has the same methods to add groups and endpoints."""
 
     def __init__(self, service: Service, prefix: str, queue: str | None, middleware: tuple[Middleware, ...]) -> None:
         super().__init__(prefix, queue, middleware)
