@@ -27,8 +27,8 @@ class KeyWatcher(Watcher[KeyValueEntry]):
     A key whose time has run out in a bucket without ``limit_marker_ttl``, or that was removed from the stream, is just gone: no entry says
     so.
 
-    Until :meth:`stop`, there is a consumer at the server: use ``async with``, or stop it. It begins with the first use; ``await`` it to
-    know that the server has a consumer.
+    Until :meth:`~pynats_twisted.jetstream.watcher.Watcher.stop`, there is a consumer at the server: use ``async with``, or stop it. It
+    begins with the first use; ``await`` it to know that the server has a consumer.
 
     :ivar bucket: the bucket.
     """
