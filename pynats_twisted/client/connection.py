@@ -243,7 +243,8 @@ class NatsProtocol(Protocol):
             self.fail(error)
             return
         for warning in self.core.authenticator.warnings():
-            self._log.warn("{warning}", warning=warning)
+            # A field called "warning" has a meaning of its own in the logs of trial.
+            self._log.warn("{text}", text=warning)
         self._pings.sent(None, self._pings.confirmed)
         self._write(line + self.core.ping())
 

@@ -141,7 +141,7 @@ class WatchingTests(WatchedBucketTestCase):
             count = 0
             async for entry in watcher:
                 count += 1
-                if entry is None or count == 20_000:
+                if entry is None or count == 200_000:
                     break
                 if not count % 20:
                     await self.sleep(0.001)

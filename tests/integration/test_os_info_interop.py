@@ -179,7 +179,16 @@ class _Peers:
 
         async def do(self, what: str, name: str = "", **order: Any) -> Any:
             request = json.dumps({"do": what, "name": name, **order}).encode()
-            answer = json.loads((await self.nc.request(ORDERS, request, timeout=2 * PATIENCE)).data)
+            while True:
+                try:
+                    reply = await self.nc.request(ORDERS, request, timeout=2 * PATIENCE)
+                    break
+                except errors.NoRespondersError:
+                    # It may have to connect again, on a busy machine.
+                    if self.process.ended.called:
+                        raise
+                    await self.sleep(0.2)
+            answer = json.loads(reply.data)
             if "error" in answer:
                 raise AssertionError(answer["error"])
             return answer.get("result")

@@ -17,6 +17,7 @@ from twisted.trial.unittest import TestCase
 from pynats_twisted.errors import ConfigurationError, ServerProcessError
 from pynats_twisted.testing import ServerProcess
 from pynats_twisted.testing.ports import PortReservation, reservations_can_be_shared
+from pynats_twisted.testing.program import find_server_program
 from tests.support.integration import IntegrationTestCase
 from tests.support.processes import can_connect, is_alive
 from tests.support.witness import Witness, WitnessError, first_info
@@ -153,7 +154,10 @@ class LifeTests(IntegrationTestCase):
 
     async def test_cancelled_start_leaves_no_process(self) -> None:
         """Cancelling the Deferred of start() ends the process that was being started."""
-        server = self.make_server()
+        slow = Path(self.mktemp()).absolute()
+        slow.write_text(f'#!/bin/sh\nsleep 1\nexec {find_server_program()} "$@"\n')
+        slow.chmod(0o755)
+        server = self.make_server(program=slow)
         starting = server.start()
         pid = server.pid
         assert pid is not None

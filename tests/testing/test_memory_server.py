@@ -275,7 +275,7 @@ class ConnectedClientTests(SynchronousTestCase):
 class RealPortTests(TestCase):
     """The same server on a socket."""
 
-    timeout = 10
+    timeout = 60
 
     async def test_client_over_a_socket(self) -> None:
         """It listens on a real port, where a client under a real reactor finds it."""
@@ -285,7 +285,7 @@ class RealPortTests(TestCase):
         server = InMemoryServer(clock)
         port = clock.listenTCP(0, server, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
-        client = await connect(clock, f"nats://127.0.0.1:{port.getHost().port}")
+        client = await connect(clock, f"nats://127.0.0.1:{port.getHost().port}", retry_on_failed_connect=True, request_timeout=30.0)
         self.addCleanup(client.close)
         await client.subscribe("echo", lambda msg: msg.respond(msg.data))
         self.assertEqual((await client.request("echo", b"x" * 200_000)).data, b"x" * 200_000)
