@@ -27,6 +27,10 @@ TWIN ?= $(if $(filter-out 0,$(PYNATS_TWISTED_PURE)),pure)
 # What depends on the twin that runs: all but tests/packaging and tests/benchmarks, which try both twins in environments of their own.
 PER_TWIN := $(filter-out tests.packaging tests.benchmarks,$(subst /,.,$(patsubst %.py,%,$(wildcard tests/test_*.py)) $(patsubst %/__init__.py,%,$(wildcard tests/*/__init__.py))))
 
+# The bridge stands on what the client offers: where there are two twins, it is tested on the first one.
+BRIDGE_TESTS := tests.bridge tests.browser $(subst /,.,$(patsubst %.py,%,$(wildcard tests/integration/test_bridge_*.py)))
+PER_SECOND_TWIN := $(filter-out $(BRIDGE_TESTS),$(subst /,.,$(patsubst %.py,%,$(wildcard tests/integration/test_*.py))) $(filter-out tests.integration,$(PER_TWIN)))
+
 # What needs no NATS server.
 UNIT := tests.test_imports tests.test_suite tests.behaviour tests.blocking tests.bridge tests.client tests.jetstream tests.keyvalue tests.objectstore tests.protocol tests.services tests.testing
 
@@ -34,7 +38,7 @@ UNIT := tests.test_imports tests.test_suite tests.behaviour tests.blocking tests
 .DELETE_ON_ERROR:
 
 test: $(VENV)/.installed-test
-	@$(call on_twins,$(TESTS),$(if $(filter-out tests,$(TESTS)),$(TESTS),$(PER_TWIN)))
+	@$(call on_twins,$(TESTS),$(if $(filter-out tests,$(TESTS)),$(TESTS),$(PER_SECOND_TWIN)))
 
 unit: $(VENV)/.installed-test
 	@$(call on_twins,$(UNIT),$(UNIT))
