@@ -24,11 +24,12 @@ METADATA := setup.py pyproject.toml pynats_twisted/_version.py $(wildcard pynats
 TESTS ?= tests
 # The twin to run it on, compiled or pure. Without a name it runs on both, or on the pure one where the compiled one could not be built.
 TWIN ?= $(if $(filter-out 0,$(PYNATS_TWISTED_PURE)),pure)
-# What depends on the twin that runs: all but tests/packaging and tests/benchmarks, which try both twins in environments of their own.
-PER_TWIN := $(filter-out tests.packaging tests.benchmarks,$(subst /,.,$(patsubst %.py,%,$(wildcard tests/test_*.py)) $(patsubst %/__init__.py,%,$(wildcard tests/*/__init__.py))))
+# What depends on the twin that runs: all but tests/packaging and tests/benchmarks, which try both twins in environments of their own, and
+# tests/browser, which is about pages.
+PER_TWIN := $(filter-out tests.packaging tests.benchmarks tests.browser,$(subst /,.,$(patsubst %.py,%,$(wildcard tests/test_*.py)) $(patsubst %/__init__.py,%,$(wildcard tests/*/__init__.py))))
 
 # The bridge stands on what the client offers: where there are two twins, it is tested on the first one.
-BRIDGE_TESTS := tests.bridge tests.browser $(subst /,.,$(patsubst %.py,%,$(wildcard tests/integration/test_bridge_*.py)))
+BRIDGE_TESTS := tests.bridge $(subst /,.,$(patsubst %.py,%,$(wildcard tests/integration/test_bridge_*.py)))
 PER_SECOND_TWIN := $(filter-out $(BRIDGE_TESTS),$(subst /,.,$(patsubst %.py,%,$(wildcard tests/integration/test_*.py))) $(filter-out tests.integration,$(PER_TWIN)))
 
 # What needs no NATS server.
