@@ -9,6 +9,7 @@ from typing import Any
 
 from pynats_twisted.bridge.config import BridgeConfig, read_config
 from pynats_twisted.bridge.config_errors import Problem
+from pynats_twisted.bridge.flow_graph import Feed, FlowGraph
 from pynats_twisted.bridge.interfaces import IRouteFactory
 from pynats_twisted.bridge.service import BridgeService
 from pynats_twisted.errors import ConfigError, ConfigurationError
@@ -36,12 +37,14 @@ class CheckReport:
     :ivar problems: what is wrong; the configuration can be used when there is nothing.
     :ivar warnings: what works, but probably not as meant.
     :ivar routes: the routes; empty when something is wrong.
+    :ivar feeds: which route publishes what another one reads.
     """
 
     filename: str
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
     routes: list[CheckedRoute] = field(default_factory=list)
+    feeds: list[Feed] = field(default_factory=list)
 
     @property
     def is_ok(self) -> bool:
@@ -54,18 +57,20 @@ class CheckReport:
         lines += [f"warning: {warning}" for warning in self.warnings]
         for route in self.routes:
             lines += [f"route {route.name} ({route.type})", f"    {route.guarantee}"]
+            lines += [f"    {feed}" for feed in self.feeds if feed.writer == route.name]
         count = f"{len(self.problems)} problem{'s' if len(self.problems) != 1 else ''}"
         lines.append(f"{self.filename}: {count if self.problems else 'valid'}")
         return "\n".join(lines) + "\n"
 
     def as_json(self) -> str:
-        """The report for programs: an object with ``file``, ``ok``, ``problems``, ``warnings`` and ``routes``."""
+        """The report for programs: an object with ``file``, ``ok``, ``problems``, ``warnings``, ``routes`` and ``feeds``."""
         document: dict[str, Any] = {
             "file": self.filename,
             "ok": self.is_ok,
             "problems": [problem.as_dict() for problem in self.problems],
             "warnings": [warning.as_dict() for warning in self.warnings],
             "routes": [asdict(route) for route in self.routes],
+            "feeds": [feed._asdict() for feed in self.feeds],
         }
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
@@ -92,4 +97,5 @@ def check_config(config: BridgeConfig, reactor: Any, factories: Iterable[IRouteF
         problem = Problem(config.filename, 0, "", "sections that do not fit together", str(error))
         return CheckReport(config.filename, problems=[problem], warnings=config.warnings)
     routes = [CheckedRoute(name, config.routes[name].type, route.guarantee()) for name, route in service.routes.items()]
-    return CheckReport(config.filename, warnings=config.warnings, routes=routes)
+    feeds = list(FlowGraph(config.routes, config.nats).feeds())
+    return CheckReport(config.filename, warnings=config.warnings, routes=routes, feeds=feeds)

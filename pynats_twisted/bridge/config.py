@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from msgspec import Meta, Struct, field
 
 from pynats_twisted.bridge.config_errors import ConfigError, FieldProblem, Problem, describe_found
-from pynats_twisted.bridge.config_types import KIB, MIB, ByteSize, FilePath, PositiveByteSize, PositiveDuration, Secret, SecretFile
+from pynats_twisted.bridge.config_types import (
+    DURATION_RULE,
+    KIB,
+    MIB,
+    ByteSize,
+    FilePath,
+    PositiveByteSize,
+    PositiveDuration,
+    Secret,
+    SecretFile,
+    parse_duration,
+)
 
 DEFAULT_SERVER = "nats://127.0.0.1:4222"
 """Where a ``[nats.NAME]`` without ``servers`` connects to."""
@@ -26,6 +37,7 @@ MAX_FILE_BYTES = 4 * MIB
 
 NAME_RULE = "1 to 64 letters, digits, - and _"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_LEAF_URL = re.compile(r"(?:nats|nats-leaf|tls|ws|wss)://[^\s,\"\\]{1,1024}", re.ASCII)
 
 HIGH_WATER = 2 * MIB
 """Bytes that may wait to be written before publishing waits too."""
@@ -132,11 +144,14 @@ class AdminSection(Section, kw_only=True, frozen=True):
     """``[admin]``: health, readiness, metrics and control over HTTP. Without this section there is none.
 
     :ivar listen: a Twisted server endpoint string.
-    :ivar token: what a call that changes something has to bring; without it, none can.
+    :ivar token: what a call that changes something has to bring; without it, none can. It also shows the contents of messages.
+    :ivar hosts: names under which an endpoint on loopback may be asked for, besides addresses and ``localhost``: that of a proxy before
+        it.
     """
 
     listen: str = "tcp:8223:interface=127.0.0.1"
     token: Secret | None = None
+    hosts: list[str] = field(default_factory=list)
 
 
 class NatsSection(Section, kw_only=True, frozen=True):
@@ -237,6 +252,66 @@ CREDENTIAL_KEYS = {
 """The same for those that are secrets."""
 
 
+class LeafSection(Section, kw_only=True, frozen=True):
+    """``[server.leaf]``: the NATS system that the bridge's own server joins as a leaf node.
+
+    :ivar url: URLs of its leaf node port, such as ``tls://hub.example:7422``; several separated by commas.
+    :ivar creds: a credentials file for it.
+    """
+
+    url: str
+    creds: FilePath | None = None
+
+    @property
+    def urls(self) -> list[str]:
+        """The URLs."""
+        return [url.strip() for url in self.url.split(",")]
+
+    def find_problems(self) -> Iterable[FieldProblem]:
+        for url in self.urls:
+            if _LEAF_URL.fullmatch(url) is None:
+                yield FieldProblem("url", describe_found(url), 'URLs such as "tls://hub.example:7422" or "nats-leaf://hub.example"')
+
+
+class ServerSection(Section, kw_only=True, frozen=True):
+    """``[server]``: a nats-server of the bridge's own, on loopback, as a child process. It stores what cannot go further yet.
+
+    :ivar embedded: whether there is one; ``false`` is as if the section were not there.
+    :ivar port: its port on 127.0.0.1. A ``[nats.NAME]`` without ``servers`` is a connection to it.
+    :ivar store_dir: the directory of its streams, its log of last and its configuration. They stay when the bridge ends.
+    :ivar sync: how often what it stored is forced to the disk, or ``always``: before it is acknowledged.
+    :ivar max_store: most bytes that streams may take on the disk; not given: three quarters of what is free.
+    :ivar domain: the name of its JetStream, by which others reach its streams; with ``leaf`` it needs one.
+    :ivar leaf: the NATS system that it joins.
+    """
+
+    store_dir: FilePath
+    embedded: bool = True
+    port: Annotated[int, Meta(ge=1, le=65535)] = 4222
+    sync: str = "2m"
+    max_store: PositiveByteSize | None = None
+    domain: str | None = None
+    leaf: LeafSection | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it is reached."""
+        return f"nats://127.0.0.1:{self.port}"
+
+    def find_problems(self) -> Iterable[FieldProblem]:
+        if self.sync != "always":
+            try:
+                seconds = parse_duration(self.sync)
+            except ValueError:
+                seconds = 0.0
+            if seconds <= 0:
+                yield FieldProblem("sync", describe_found(self.sync), f'"always", or {DURATION_RULE}')
+        if self.domain is not None and not is_name(self.domain):
+            yield FieldProblem("domain", describe_found(self.domain), NAME_RULE)
+        if self.leaf is not None and self.domain is None:
+            yield FieldProblem("domain", "nothing", "a name: without one, its streams and those of the system that it joins are mixed up")
+
+
 class ListenSection(Section, kw_only=True, frozen=True):
     """``[listen.NAME]``: an HTTP listener that routes share by path.
 
@@ -262,6 +337,7 @@ class BridgeConfig(Struct, kw_only=True, frozen=True):
     :ivar filename: where it was read from, for messages.
     :ivar bridge: ``[bridge]``.
     :ivar admin: ``[admin]`` or None.
+    :ivar server: ``[server]`` or None.
     :ivar nats: ``[nats.NAME]`` by name. With none in the file there is ``default``, at ``nats://127.0.0.1:4222``.
     :ivar listen: ``[listen.NAME]`` by name.
     :ivar routes: ``[routes.NAME]`` by name, each of its route type's class.
@@ -271,6 +347,7 @@ class BridgeConfig(Struct, kw_only=True, frozen=True):
     filename: str
     bridge: BridgeSection
     admin: AdminSection | None = None
+    server: ServerSection | None = None
     nats: dict[str, NatsSection]
     listen: dict[str, ListenSection]
     routes: dict[str, RouteConfig]

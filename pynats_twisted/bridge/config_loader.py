@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, TypeVar
 
+import msgspec
+
 from pynats_twisted.bridge.config import (
     NAME_RULE,
     AdminSection,
@@ -18,6 +20,7 @@ from pynats_twisted.bridge.config import (
     NatsSection,
     RouteConfig,
     Section,
+    ServerSection,
     is_name,
 )
 from pynats_twisted.bridge.config_convert import RawProblem, convert_section
@@ -31,7 +34,7 @@ tomllib: Any = import_module("tomllib" if sys.version_info >= (3, 11) else "toml
 
 SectionT = TypeVar("SectionT", bound=Section)
 
-_SECTIONS = ("bridge", "admin", "nats", "listen", "routes")
+_SECTIONS = ("bridge", "admin", "server", "nats", "listen", "routes")
 _TOML_LINE = re.compile(r"line (\d+)")
 
 
@@ -61,14 +64,21 @@ class Loader:
                 self._problem((key,), "an unknown section", ", ".join(_SECTIONS), near_miss(key, _SECTIONS))
         bridge = self._single(document, "bridge", BridgeSection)
         admin = self._single(document, "admin", AdminSection) if "admin" in document else None
+        server = self._single(document, "server", ServerSection) if "server" in document else None
+        if server is not None and not server.embedded:
+            server = None
         nats = self._named(document, "nats", NatsSection)
+        if server is not None:
+            # Who has a server of his own means it.
+            nats = {name: self._at_home(section, _table(document, "nats")[name], server) for name, section in nats.items()}
         listen = self._named(document, "listen", ListenSection)
         routes = self._routes(document)
         if "nats" not in document:
-            nats = {"default": NatsSection()}
+            nats = {"default": NatsSection() if server is None else NatsSection(servers=[server.url])}
         rules = Rules(
             bridge=bridge,
             admin=admin,
+            server=server,
             nats=nats,
             listen=listen,
             routes=routes,
@@ -84,6 +94,7 @@ class Loader:
             filename=self._filename,
             bridge=bridge,
             admin=admin,
+            server=server,
             nats=nats,
             listen=listen,
             routes=routes,
@@ -128,6 +139,10 @@ class Loader:
             if made is not None:
                 converted[name] = made
         return converted
+
+    @staticmethod
+    def _at_home(section: NatsSection, table: Mapping[str, Any], server: ServerSection) -> NatsSection:
+        return section if "servers" in table else msgspec.structs.replace(section, servers=[server.url])
 
     def _tables(self, document: Mapping[str, Any], kind: str) -> list[tuple[str, Any]]:
         tables = document.get(kind, {})

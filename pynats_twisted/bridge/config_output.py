@@ -10,7 +10,7 @@ from typing import Any, Union, get_args, get_origin
 
 import msgspec
 
-from pynats_twisted.bridge.config import AdminSection, BridgeConfig, BridgeSection, ListenSection, NatsSection
+from pynats_twisted.bridge.config import AdminSection, BridgeConfig, BridgeSection, ListenSection, NatsSection, ServerSection
 from pynats_twisted.bridge.config_describe import kind_of, split_annotated
 from pynats_twisted.bridge.config_errors import redact_urls
 from pynats_twisted.bridge.config_types import Secret, format_duration, format_size
@@ -26,6 +26,8 @@ def effective_config(config: BridgeConfig) -> dict[str, Any]:
     document: dict[str, Any] = {"bridge": _plain_struct(config.bridge)}
     if config.admin is not None:
         document["admin"] = _plain_struct(config.admin)
+    if config.server is not None:
+        document["server"] = _plain_struct(config.server)
     for kind, sections in (("nats", config.nats), ("listen", config.listen), ("routes", config.routes)):
         document[kind] = {name: _plain_struct(section) for name, section in sections.items()}
     return document
@@ -35,7 +37,7 @@ def format_config(config: BridgeConfig) -> str:
     """:func:`effective_config` as TOML."""
     document = effective_config(config)
     lines: list[str] = []
-    for name in ("bridge", "admin"):
+    for name in ("bridge", "admin", "server"):
         if name in document:
             lines += _toml_table((name,), document[name])
     for kind in ("nats", "listen", "routes"):
@@ -46,12 +48,12 @@ def format_config(config: BridgeConfig) -> str:
 
 def json_schema(factories: Mapping[str, IRouteFactory]) -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of a configuration with the route types *factories*."""
-    sections: list[type[msgspec.Struct]] = [BridgeSection, AdminSection, NatsSection, ListenSection]
+    sections: list[type[msgspec.Struct]] = [BridgeSection, AdminSection, ServerSection, NatsSection, ListenSection]
     route_types: list[type[msgspec.Struct]] = [factory.config_type for factory in factories.values()]
     refs, definitions = msgspec.json.schema_components(
         [*sections, *route_types], schema_hook=_schema_of_custom_type, ref_template="#/$defs/{name}"
     )
-    bridge, admin, nats, listen = refs[: len(sections)]
+    bridge, admin, server, nats, listen = refs[: len(sections)]
     for struct in _structs([*sections, *route_types]):
         if struct.__name__ in definitions:
             _describe(definitions[struct.__name__], struct)
@@ -72,6 +74,7 @@ def json_schema(factories: Mapping[str, IRouteFactory]) -> dict[str, Any]:
         "properties": {
             "bridge": bridge,
             "admin": admin,
+            "server": server,
             "nats": {"type": "object", "additionalProperties": nats},
             "listen": {"type": "object", "additionalProperties": listen},
             "routes": {"type": "object", "additionalProperties": {"oneOf": routes}},

@@ -17,12 +17,15 @@ from pynats_twisted.bridge.config import (
     ListenSection,
     NatsSection,
     RouteConfig,
+    ServerSection,
 )
 from pynats_twisted.bridge.config_convert import RawProblem, key_path
 from pynats_twisted.bridge.config_errors import FieldProblem, describe_found, near_miss
 from pynats_twisted.bridge.config_lines import Path
 from pynats_twisted.bridge.config_types import Secret
+from pynats_twisted.bridge.embedded import find_nats_server
 from pynats_twisted.bridge.endpoints import ENDPOINT_RULE, ListenAddress, endpoint_problem, listen_address
+from pynats_twisted.bridge.flow_graph import FlowGraph
 from pynats_twisted.bridge.paths import PATH_RULE, PathTemplate, conflict
 from pynats_twisted.errors import ConfigurationError, InvalidURLError, MissingDependencyError, MixedSchemesError, NatsError
 from pynats_twisted.protocol.credentials import make_authenticator
@@ -41,6 +44,7 @@ class Rules:
         *,
         bridge: BridgeSection | None,
         admin: AdminSection | None,
+        server: ServerSection | None,
         nats: Mapping[str, NatsSection],
         listen: Mapping[str, ListenSection],
         routes: Mapping[str, RouteConfig],
@@ -49,6 +53,7 @@ class Rules:
     ) -> None:
         self._bridge = bridge
         self._admin = admin
+        self._server = server
         self._nats = nats
         self._listen = listen
         self._routes = routes
@@ -57,11 +62,13 @@ class Rules:
 
     def problems(self) -> Iterator[RawProblem]:
         """Everything that is wrong."""
+        yield from self._missing_server()
         yield from self._missing_secrets()
         yield from self._unusable_connections()
         yield from self._unknown_names()
         yield from self._listeners()
         yield from self._paths()
+        yield from self._circles()
 
     def warnings(self) -> Iterator[RawProblem]:
         """What works, but probably not as meant."""
@@ -92,6 +99,13 @@ class Rules:
         for kind, sections in tables:
             yield from (((kind, name), section) for name, section in sections.items())
 
+    def _missing_server(self) -> Iterator[RawProblem]:
+        if self._server is not None:
+            try:
+                find_nats_server()
+            except MissingDependencyError as error:
+                yield RawProblem(("server",), f"a server to run, but {error}", "the section only where the program is installed")
+
     def _missing_secrets(self) -> Iterator[RawProblem]:
         for path, secret in chain.from_iterable(find_secrets(section, path) for path, section in self._sections()):
             problem = secret.problem()
@@ -118,6 +132,8 @@ class Rules:
         """Every endpoint, with whether it is one of Twisted's own syntax (a route's own syntax is the route's to check)."""
         if self._admin is not None:
             yield ("admin", "listen"), self._admin.listen, True
+        if self._server is not None:
+            yield ("server", "port"), f"tcp:{self._server.port}:interface=127.0.0.1", True
         for name, listener in self._listen.items():
             yield ("listen", name, "endpoint"), listener.endpoint, True
         for route_name, route in self._routes.items():
@@ -161,6 +177,15 @@ class Rules:
                         yield RawProblem(path, what, "paths of which only one fits a request")
                         break
                 taken[binding.listen].append((route_name, template, binding))
+
+    def _circles(self) -> Iterator[RawProblem]:
+        if self._bridge is not None and self._bridge.allow_loops:
+            return
+        for circle in FlowGraph(self._routes, self._nats).circles():
+            what = "; ".join(map(str, circle))
+            yield RawProblem(
+                ("routes", circle[0].writer), f"a circle: {what}", "routes that do not feed themselves, or allow_loops = true in [bridge]"
+            )
 
 
 def find_secrets(value: Any, path: Path) -> Iterator[tuple[Path, Secret]]:

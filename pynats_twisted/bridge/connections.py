@@ -45,7 +45,6 @@ class Connection(MultiService):
         self.client.add_listener(self._on_event)
         self._nats_name = name
         self._metrics = metrics
-        self._metrics.connected_when(lambda: self.is_connected)
         self._failure_logged = False
         self._rtt = LoopingCall(self._measure)
         self._rtt.clock = reactor
@@ -61,6 +60,8 @@ class Connection(MultiService):
 
     def startService(self) -> None:
         super().startService()
+        # Not earlier: a connection that takes the place of another one is made before that has ended.
+        self._metrics.connected_when(lambda: self.is_connected)
         running = self._rtt.start(RTT_INTERVAL, now=False)
         running.addErrback(lambda failure: _log.failure("nats.{name}: measuring failed", failure, name=self._nats_name))
 

@@ -133,8 +133,11 @@ class EmbeddedServer(Service):
     def startService(self) -> None:
         """Start it without waiting. :meth:`start` tells when it is ready."""
         super().startService()
-        self.directory = tempfile.mkdtemp(prefix="nats-bridge-")
+        self._open()
         self._spawn()
+
+    def _open(self) -> None:
+        self.directory = tempfile.mkdtemp(prefix="nats-bridge-")
 
     def stopService(self) -> Deferred[None]:
         """End it and remove its data.
@@ -146,7 +149,7 @@ class EmbeddedServer(Service):
             self._restart.cancel()
             self._restart = None
         if self._child is None:
-            self._remove_directory()
+            self._close()
             return succeed(None)
         child = self._child
         child.end()
@@ -162,16 +165,13 @@ class EmbeddedServer(Service):
     def _spawn(self) -> None:
         self._restart = None
         self._child = child = _Child(self._reactor, self)
-        arguments = [
-            self._program,
-            *("--addr", "127.0.0.1"),
-            *("--port", str(self.port or -1)),
-            "--jetstream",
-            *("--store_dir", self.directory or ""),
-        ]
+        arguments = [self._program, *self._arguments()]
         if sys.executable:
             arguments = [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *arguments]
         self._reactor.spawnProcess(child, arguments[0], arguments, env=os.environ)
+
+    def _arguments(self) -> list[str]:
+        return ["--addr", "127.0.0.1", "--port", str(self.port or -1), "--jetstream", "--store_dir", self.directory or ""]
 
     # --- told by the child -------------------------------------------------------------------------------------
 
@@ -192,7 +192,7 @@ class EmbeddedServer(Service):
         """The process is gone."""
         self._child = None
         if not self.running:
-            self._remove_directory()
+            self._close()
             stopped, self._stopped = self._stopped, []
             for waiter in stopped:
                 waiter.callback(None)
@@ -212,7 +212,8 @@ class EmbeddedServer(Service):
         elif error is not None:
             _log.error("{error}", error=error)
 
-    def _remove_directory(self) -> None:
+    def _close(self) -> None:
+        """It is gone for good."""
         directory, self.directory = self.directory, None
         if directory is not None:
             shutil.rmtree(directory, ignore_errors=True)

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
+from functools import cached_property
+from hashlib import sha256
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
@@ -54,6 +56,9 @@ class _ByReason:
 class RouteMetrics:
     """What one route counts. Take it once, from :meth:`BridgeMetrics.route`, and keep it.
 
+    What only some types of routes count has series from the moment at which the route first asks for it; those attributes are
+    marked with "lazy".
+
     :ivar messages_in: messages taken from the route's source; ``.inc(n)``.
     :ivar bytes_in: their payload bytes.
     :ivar messages_out: messages handed over at the confirm level of the route (with ``confirm = "server"``: covered by a PONG).
@@ -66,13 +71,9 @@ class RouteMetrics:
     :ivar latency: seconds from receiving to the confirm level; ``.observe(seconds)``.
     """
 
-    __slots__ = (
-        "_bad_input", "_dropped", "_failed", "_http", "_up_of_all", "bytes_in", "bytes_out", "connections", "connections_total",
-        "in_flight", "latency", "loops_dropped", "messages_in", "messages_out", "name", "queue_bytes", "type_name",
-    )  # fmt: skip
-
     def __init__(self, metrics: BridgeMetrics, name: str, type_name: str) -> None:
-        labels = (name, type_name)
+        labels = self._labels = (name, type_name)
+        self._all = metrics
         self.name = name
         self.type_name = type_name
         self.messages_in: Counter = metrics.messages_in.labels(*labels)
@@ -85,16 +86,87 @@ class RouteMetrics:
         self.connections: Gauge = metrics.connections.labels(*labels)
         self.connections_total: Counter = metrics.connections_total.labels(*labels)
         self.latency: Histogram = metrics.latency.labels(*labels)
-        self._up_of_all = metrics.route_up
         self._failed = _ByReason(metrics.messages_failed, labels)
         self._dropped = _ByReason(metrics.messages_dropped, labels)
         self._bad_input = _ByReason(metrics.bad_input, labels)
         self._http = _ByReason(metrics.http_responses, labels)
 
-    @property
+    @cached_property
     def up(self) -> Gauge:
-        """1 while the route does its work, 0 otherwise; ``.set(1)``. What never asks for it, as listeners, has no such series."""
-        return self._up_of_all.labels(self.name, self.type_name)
+        """1 while the route does its work, 0 otherwise; ``.set(1)``. Lazy: listeners have none."""
+        return self._all.route_up.labels(*self._labels)
+
+    @cached_property
+    def retries(self) -> Counter:
+        """Messages that are to be tried again after a failed attempt; ``.inc()``. Lazy."""
+        return self._all.retries.labels(*self._labels)
+
+    @cached_property
+    def dlq(self) -> Counter:
+        """Messages that were stored as dead letters; ``.inc()``. Lazy."""
+        return self._all.dlq.labels(*self._labels)
+
+    @cached_property
+    def duplicates(self) -> Counter:
+        """Messages that a stream had already, or that were delivered again without having failed; ``.inc()``. Lazy."""
+        return self._all.duplicates.labels(*self._labels)
+
+    @cached_property
+    def target_latency(self) -> Histogram:
+        """Seconds until the target of a route answered; ``.observe(seconds)``. Lazy."""
+        return self._all.target_latency.labels(*self._labels)
+
+    @cached_property
+    def sse_clients(self) -> Gauge:
+        """Clients that listen to an event stream; ``.inc()``, ``.dec()``. Lazy."""
+        return self._all.sse_clients.labels(*self._labels)
+
+    @cached_property
+    def slow_clients(self) -> Counter:
+        """Clients that did not read what they were sent in time; ``.inc()``. Lazy."""
+        return self._all.slow_clients.labels(*self._labels)
+
+    @cached_property
+    def consumer_lag_messages(self) -> Gauge:
+        """Messages in the stream that the route has still to take; ``.set(n)``. Lazy."""
+        return self._all.consumer_lag_messages.labels(*self._labels)
+
+    @cached_property
+    def consumer_lag_seconds(self) -> Gauge:
+        """The age of the oldest message that the route has not finished; ``.set(seconds)``. Lazy."""
+        return self._all.consumer_lag_seconds.labels(*self._labels)
+
+    @cached_property
+    def consumer_ack_pending_ratio(self) -> Gauge:
+        """How much of the consumer's ``max_ack_pending`` is used, 0 to 1; ``.set(ratio)``. At 1 the consumer stands still. Lazy."""
+        return self._all.consumer_ack_pending_ratio.labels(*self._labels)
+
+    @cached_property
+    def breaker_state(self) -> Gauge:
+        """0 closed, 1 half open, 2 open; ``.set(2)``. Lazy."""
+        return self._all.breaker_state.labels(*self._labels)
+
+    @cached_property
+    def _acks(self) -> _ByReason:
+        return _ByReason(self._all.acks, self._labels)
+
+    @cached_property
+    def _sse_resumes(self) -> _ByReason:
+        return _ByReason(self._all.sse_resumes, self._labels)
+
+    def ack(self, kind: str, amount: int = 1) -> None:
+        """Count answers to messages of a stream. Lazy.
+
+        :param kind: ``"ack"``, ``"nak"``, ``"term"`` or ``"wpi"``.
+        """
+        self._acks.count(kind, amount)
+
+    def sse_resume(self, result: str) -> None:
+        """Count a client of an event stream that came back with the id of its last event. Lazy.
+
+        :param result: ``"ok"``, or ``"reset"`` where that id was too old or unknown.
+        """
+        self._sse_resumes.count(result)
 
     def failed(self, reason: str, amount: int = 1) -> None:
         """Count messages that NATS did not take, or that were not answered.
@@ -168,13 +240,19 @@ class BridgeMetrics:
         self.connections = gauge("connections", "Open connections of peers.", _ROUTE)
         self.connections_total = counter("connections_accepted_total", "Connections of peers since the start.", _ROUTE)
         self.route_up = gauge("route_up", "1 while the route does its work.", _ROUTE)
-        self.latency = Histogram(
-            _PREFIX + "latency_seconds",
-            "Seconds from receiving a message to its confirm level.",
-            _ROUTE,
-            buckets=LATENCY_BUCKETS,
-            registry=self.registry,
-        )
+        self.latency = self._histogram("latency_seconds", "Seconds from receiving a message to its confirm level.", _ROUTE)
+        self.acks = counter("acks_total", "Answers to messages of streams: ack, nak, term or wpi.", (*_ROUTE, "kind"))
+        self.retries = counter("retries_total", "Messages to be tried again after a failed attempt.", _ROUTE)
+        self.dlq = counter("dlq_total", "Messages stored as dead letters.", _ROUTE)
+        self.duplicates = counter("duplicates_total", "Messages that were there already, or came again.", _ROUTE)
+        self.target_latency = self._histogram("target_latency_seconds", "Seconds until the target of a route answered.", _ROUTE)
+        self.sse_clients = gauge("sse_clients", "Clients that listen to an event stream.", _ROUTE)
+        self.sse_resumes = counter("sse_resumes_total", "Clients that came back with the id of an event.", (*_ROUTE, "result"))
+        self.slow_clients = counter("slow_clients_total", "Clients that did not read in time what they were sent.", _ROUTE)
+        self.consumer_lag_messages = gauge("consumer_lag_messages", "Messages that the route has still to take.", _ROUTE)
+        self.consumer_lag_seconds = gauge("consumer_lag_seconds", "Age of the oldest message that is not finished.", _ROUTE)
+        self.consumer_ack_pending_ratio = gauge("consumer_ack_pending_ratio", "Used part of the consumer's max_ack_pending.", _ROUTE)
+        self.breaker_state = gauge("breaker_state", "0 closed, 1 half open, 2 open.", _ROUTE)
         self.nats_connected = gauge("nats_connected", "1 while the NATS connection is up.", ("nats",))
         self.nats_reconnects = counter("nats_reconnects_total", "How often a lost NATS connection came back.", ("nats",))
         self.nats_rtt = gauge("nats_rtt_seconds", "The last measured round trip to the NATS server.", ("nats",))
@@ -194,15 +272,53 @@ class BridgeMetrics:
     def _gauge(self, name: str, text: str, labels: tuple[str, ...]) -> Gauge:
         return Gauge(_PREFIX + name, text, labels, registry=self.registry)
 
+    def _histogram(self, name: str, text: str, labels: tuple[str, ...]) -> Histogram:
+        return Histogram(_PREFIX + name, text, labels, buckets=LATENCY_BUCKETS, registry=self.registry)
+
+    @cached_property
+    def config_reload_success(self) -> Gauge:
+        """Whether the last reload of the configuration was taken over; ``.set(1)``. Lazy: no series before the first reload."""
+        return self._gauge("config_reload_success", "1 when the last reload was taken over, 0 when it was refused.", ())
+
+    @cached_property
+    def _config_hash(self) -> Gauge:
+        return self._gauge("config_hash", "The start of the SHA-256 of the configuration that runs, as a number.", ())
+
+    def config_runs(self, text: bytes) -> None:
+        """Say which configuration runs, so that bridges with different ones are seen.
+
+        :param text: the configuration; its hash is shown, as a number that a float holds exactly.
+        """
+        self._config_hash.set(int.from_bytes(sha256(text).digest()[:6], "big"))
+
     def route(self, name: str, type_name: str = "unknown") -> RouteMetrics:
         """The metrics of the route ``name``; the same object each time.
 
-        :param type_name: the route's type. It counts only in the first call for a name.
+        :param type_name: the route's type. A name that gets another type gets metrics of its own, and its old ones are forgotten.
         """
         found = self._routes.get(name)
+        if found is not None and type_name not in (found.type_name, "unknown"):
+            self.forget_route(name)
+            found = None
         if found is None:
             found = self._routes[name] = RouteMetrics(self, name, type_name)
         return found
+
+    def forget_route(self, name: str) -> None:
+        """Show no series of the route *name* any more; it is gone."""
+        if self._routes.pop(name, None) is not None:
+            self._forget("route", name)
+
+    def forget_nats(self, name: str) -> None:
+        """Show no series of the connection *name* any more; it is gone."""
+        if self._nats.pop(name, None) is not None:
+            self._forget("nats", name)
+
+    def _forget(self, label: str, value: str) -> None:
+        for metric in vars(self).values():
+            if isinstance(metric, (Counter, Gauge, Histogram)):
+                for labels in _label_values(metric, label, value):
+                    metric.remove(*labels)
 
     def nats(self, name: str) -> NatsMetrics:
         """The metrics of the connection ``[nats.NAME]``; the same object each time."""
@@ -220,3 +336,14 @@ class BridgeMetrics:
         if "application/openmetrics-text" in accept:
             return openmetrics.generate_latest(self.registry), openmetrics.CONTENT_TYPE_LATEST
         return generate_latest(self.registry), PLAIN_TEXT
+
+
+def _label_values(metric: Counter | Gauge | Histogram, label: str, value: str) -> set[tuple[str, ...]]:
+    """The values of all labels of each series of *metric* that has *value* for *label*."""
+    found: set[tuple[str, ...]] = set()
+    for family in metric.collect():
+        for sample in family.samples:
+            if sample.labels.get(label) == value:
+                # The buckets of histograms have one that is no label of the metric.
+                found.add(tuple(text for name, text in sample.labels.items() if name != "le"))
+    return found

@@ -12,10 +12,12 @@ from twisted.application.service import IService
 from twisted.logger import jsonFileLogObserver, textFileLogObserver
 from twisted.python import usage
 
+from pynats_twisted.bridge.log_format import json_observer
+
 EX_CONFIG = 78
 """The exit code for a configuration that cannot be used (``sysexits.h``)."""
 
-LOG_OBSERVERS = {"text": textFileLogObserver, "json": jsonFileLogObserver}
+LOG_OBSERVERS: dict[str, Any] = {"text": textFileLogObserver, "json": json_observer}
 """What writes the log, by the name of the format."""
 
 
@@ -28,28 +30,31 @@ class CanBeCutShort(Protocol):
 class Options(usage.Options):
     """What may be written after ``twist nats-bridge``."""
 
-    synopsis = "[--config FILE | --demo] [--check | --check=json | --print-config | --schema]"
+    synopsis = "[--config FILE [--watch] | --demo] [--check | --dry-run | --print-config | --schema]"
     longdesc = "Carries HTTP requests and lines of text into NATS, and the answers back, as a configuration file says."
 
     optParameters: ClassVar = [  # noqa: N815
         ["config", "c", None, "The configuration, a TOML file."],
-        ["check-format", None, "text", "How --check reports: text or json; --check=json is the same."],
+        ["check-format", None, "text", "How --check and --dry-run report: text or json; --check=json is the same."],
     ]
     optFlags: ClassVar = [  # noqa: N815
         ["check", None, "Check the configuration without connecting to anything; exit with 0 when it can be used, else with 78."],
+        ["dry-run", None, "Check it with the servers as well, listening on nothing and changing nothing; exit with 0, 1 or 78."],
         ["print-config", None, "Print the configuration with all defaults and without secrets, and exit."],
         ["schema", None, "Print the JSON Schema of the configuration, and exit."],
+        ["watch", None, "Read the configuration again when its file has changed, as SIGHUP does."],
         ["demo", None, "Run a NATS server and a bridge for trying out, and print commands to try."],
     ]
     compData = usage.Completions(optActions={"config": usage.CompleteFiles("*.toml")})  # noqa: N815
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:  # noqa: N802
-        """Parse; ``--check=json`` is written out first, as an option either takes a value or not."""
+        """Parse; ``--check=json`` and ``--dry-run=json`` are written out first, as an option either takes a value or not."""
         given = sys.argv[1:] if options is None else options
         written_out: list[str] = []
         for argument in given:
-            if argument.startswith("--check="):
-                written_out += ["--check", "--check-format", argument.partition("=")[2]]
+            if argument.startswith(("--check=", "--dry-run=")):
+                option, _, report_format = argument.partition("=")
+                written_out += [option, "--check-format", report_format]
             else:
                 written_out.append(argument)
         super().parseOptions(written_out)
@@ -61,9 +66,11 @@ class Options(usage.Options):
         """
         if self["check-format"] not in ("text", "json"):
             raise usage.UsageError(f"--check={self['check-format']}: the formats are text and json")
-        modes = [f"--{name}" for name in ("check", "print-config", "schema", "demo") if self[name]]
+        modes = [f"--{name}" for name in ("check", "dry-run", "print-config", "schema", "demo") if self[name]]
         if len(modes) > 1:
             raise usage.UsageError(f"{' and '.join(modes)} do not go together")
+        if self["watch"] and modes:
+            raise usage.UsageError(f"--watch and {modes[0]} do not go together")
         needs_config = modes not in (["--schema"], ["--demo"])
         if needs_config and self["config"] is None:
             raise usage.UsageError("--config is missing: the path of a configuration file (or --demo)")
@@ -91,6 +98,8 @@ def makeService(options: Options) -> IService:
         return make_demo_service(_reactor(options))
     if options["check"]:
         _check(options)
+    if options["dry-run"]:
+        _dry_run(options)
     if options["print-config"]:
         _print_config(options)
     return _make_bridge(options)
@@ -105,6 +114,7 @@ def main() -> None:
 
 def _make_bridge(options: Options) -> IService:
     from pynats_twisted.bridge.config import read_config
+    from pynats_twisted.bridge.reloader import Reloader
     from pynats_twisted.bridge.service import BridgeService
     from pynats_twisted.errors import ConfigurationError
 
@@ -115,9 +125,12 @@ def _make_bridge(options: Options) -> IService:
         _fail(error)
     for warning in config.warnings:
         sys.stderr.write(f"warning: {warning}\n")
-    if config.bridge.log is not None:
-        _choose_log_format(options, config.bridge.log)
+    _choose_log_format(options, config.bridge.log)
     cut_short_on_second_signal(_reactor(options), service)
+    service.reloader = Reloader(service, options["config"])
+    service.reloader.reload_on_sighup(_reactor(options))
+    if options["watch"]:
+        service.reloader.reload_on_change(_reactor(options))
     return service
 
 
@@ -131,6 +144,27 @@ def _check(options: Options) -> NoReturn:
         _fail(error)
     sys.stdout.write(report.as_json() if options["check-format"] == "json" else report.as_text())
     raise SystemExit(0 if report.is_ok else EX_CONFIG)
+
+
+def _dry_run(options: Options) -> NoReturn:
+    from twisted.internet.defer import Deferred
+    from twisted.internet.task import react
+
+    from pynats_twisted.bridge.dry_run import dry_run_file
+    from pynats_twisted.errors import ConfigurationError
+
+    async def run(reactor: Any) -> None:
+        try:
+            report = await dry_run_file(options["config"], reactor)
+        except ConfigurationError as error:
+            _fail(error)
+        sys.stdout.write(report.as_json() if options["check-format"] == "json" else report.as_text())
+        sys.stdout.flush()
+        raise SystemExit(0 if report.is_ok else 1 if report.check.is_ok else EX_CONFIG)
+
+    # The reactor of twist runs only when there is a service, and this ends before there is one.
+    react(lambda reactor: Deferred.fromCoroutine(run(reactor)), _reactor=_reactor(options))
+    raise AssertionError("react() ends the process")
 
 
 def _print_config(options: Options) -> NoReturn:
@@ -182,12 +216,15 @@ def _reactor(options: usage.Options) -> Any:
     return reactor
 
 
-def _choose_log_format(options: usage.Options, log_format: str) -> None:
-    """Let ``[bridge] log`` win over the guess of ``twist``, which goes by whether it writes to a terminal."""
+def _choose_log_format(options: usage.Options, log_format: str | None) -> None:
+    """Let ``[bridge] log`` win over the guess of ``twist``, which goes by whether it writes to a terminal; its JSON becomes ours."""
     # Under twistd, which has its own options for logging, there is no such key.
     for holder in _holders(options):
         if "fileLogObserverFactory" in holder:
-            holder["fileLogObserverFactory"] = LOG_OBSERVERS[log_format]
+            if log_format is not None:
+                holder["fileLogObserverFactory"] = LOG_OBSERVERS[log_format]
+            elif holder["fileLogObserverFactory"] is jsonFileLogObserver:
+                holder["fileLogObserverFactory"] = json_observer
 
 
 def cut_short_on_second_signal(reactor: Any, service: CanBeCutShort) -> None:

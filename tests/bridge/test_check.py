@@ -196,6 +196,7 @@ class ReferenceTests(SynchronousTestCase):
         described = dict(zip(parts[1::2], parts[2::2], strict=True))
         definitions = json_schema(index_factories(builtin_factories()))["$defs"]
         names = {"BridgeSection": "[bridge]", "AdminSection": "[admin]", "NatsSection": "[nats.NAME]", "ListenSection": "[listen.NAME]"}
+        names |= {"ServerSection": "[server]", "LeafSection": "[server]"}
         names |= {f"route-{factory.type_name}": factory.type_name for factory in builtin_factories()}
         for definition, heading in names.items():
             for key in definitions[definition]["properties"]:

@@ -45,6 +45,35 @@ class BridgeMetricsTests(SynchronousTestCase):
         self.route.up.set(1)
         self.assertEqual(self.number("nats_bridge_route_up", route="in", type="lines-in"), 1)
 
+    def test_lazy(self) -> None:
+        """A route has no series for what routes of its type do not do, and has one from when it first asks."""
+        labels = {"route": "in", "type": "lines-in"}
+        names = (
+            "retries_total", "dlq_total", "duplicates_total", "target_latency_seconds_count", "sse_clients", "slow_clients_total",
+            "consumer_lag_messages", "consumer_lag_seconds", "consumer_ack_pending_ratio", "breaker_state",
+        )  # fmt: skip
+        for name in names:
+            self.assertIsNone(self.number(f"nats_bridge_{name}", **labels), name)
+            getattr(self.route, name.removesuffix("_total").removesuffix("_seconds_count"))
+            self.assertEqual(self.number(f"nats_bridge_{name}", **labels), 0, name)
+        self.assertIsNone(self.number("nats_bridge_acks_total", kind="nak", **labels))
+        self.route.ack("nak", 2)
+        self.route.sse_resume("reset")
+        self.assertEqual(self.number("nats_bridge_acks_total", kind="nak", **labels), 2)
+        self.assertEqual(self.number("nats_bridge_sse_resumes_total", result="reset", **labels), 1)
+
+    def test_configuration(self) -> None:
+        """The hash of a configuration changes with it; whether a reload was taken over is told from the first one on."""
+        self.assertIsNone(self.number("nats_bridge_config_reload_success"))
+        self.metrics.config_reload_success.set(0)
+        self.assertEqual(self.number("nats_bridge_config_reload_success"), 0)
+        self.metrics.config_runs(b"a")
+        first = self.number("nats_bridge_config_hash")
+        self.metrics.config_runs(b"b")
+        self.assertNotEqual(self.number("nats_bridge_config_hash"), first)
+        self.metrics.config_runs(b"a")
+        self.assertEqual(self.number("nats_bridge_config_hash"), first)
+
     def test_same_object(self) -> None:
         """A route or connection that asks again gets the same numbers."""
         self.assertIs(self.metrics.route("in"), self.route)

@@ -20,6 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import pynats_twisted
 from pynats_twisted.bridge import demo, script, tap
+from pynats_twisted.bridge.log_format import json_observer
 from pynats_twisted.bridge.service import BridgeService
 
 VALID = """
@@ -85,6 +86,9 @@ class OptionsTests(TapCase):
         """``--check`` takes a format behind ``=``; there are two."""
         self.assertEqual(self.options("-c", "x", "--check")["check-format"], "text")
         self.assertEqual(self.options("--check=json", "-c", "x")["check-format"], "json")
+        self.assertEqual(self.options("--dry-run=json", "-c", "x")["check-format"], "json")
+        self.assertRaises(UsageError, self.options, "--dry-run", "--check", "-c", "x")
+        self.assertRaises(UsageError, self.options, "--watch", "--check", "-c", "x")
         error = self.assertRaises(UsageError, self.options, "-c", "x", "--check=yaml")
         self.assertIn("yaml", str(error))
 
@@ -96,7 +100,7 @@ class OptionsTests(TapCase):
     def test_help(self) -> None:
         """The help names every option."""
         text = str(tap.Options())
-        for option in ("--config", "--check", "--print-config", "--schema", "--demo"):
+        for option in ("--config", "--check", "--dry-run", "--print-config", "--schema", "--demo"):
             self.assertIn(option, text)
 
 
@@ -183,7 +187,7 @@ class ServiceTests(TapCase):
 
     def test_log_format(self) -> None:
         """``log`` of the configuration wins over the guess of ``twist``; without it the guess stands."""
-        for log, expected in (("json", jsonFileLogObserver), ("text", textFileLogObserver)):
+        for log, expected in (("json", json_observer), ("text", textFileLogObserver)):
             self.write(VALID.replace("[bridge]", f'[bridge]\nlog = "{log}"'))
             options = self.options("--config", self.path, fileLogObserverFactory=None)
             tap.makeService(options)
@@ -192,6 +196,54 @@ class ServiceTests(TapCase):
         options = self.options("--config", self.path, fileLogObserverFactory="untouched")
         tap.makeService(options)
         self.assertEqual(options.parent["fileLogObserverFactory"], "untouched")
+        options = self.options("--config", self.path, fileLogObserverFactory=jsonFileLogObserver)
+        tap.makeService(options)
+        self.assertIs(options.parent["fileLogObserverFactory"], json_observer)
+
+    def test_hangup(self) -> None:
+        """SIGHUP reads the file again, in the reactor; a file that cannot be used changes nothing."""
+        handlers: dict[int, Any] = {}
+        self.patch(signal, "signal", handlers.__setitem__)
+        service = self.make("--config", self.path)
+        assert isinstance(service, BridgeService)
+        self.assertEqual(handlers, {})
+        service.startService()
+        self.reactor.callFromThread = lambda call, *arguments: call(*arguments)  # type: ignore[attr-defined]
+        for call, arguments, keywords in self.reactor.whenRunningHooks:
+            call(*arguments, **keywords)
+        self.write(VALID.replace("/orders/", "/orders2/"))
+        handlers[signal.SIGHUP](signal.SIGHUP, None)
+        self.assertEqual(service.config.routes["orders"].path, "/orders2/{id}")  # type: ignore[attr-defined]
+        self.write("x = 1")
+        handlers[signal.SIGHUP](signal.SIGHUP, None)
+        self.assertEqual(service.config.routes["orders"].path, "/orders2/{id}")  # type: ignore[attr-defined]
+        self.assertIn("the last reload was refused", service.degraded()[0])
+        service.stopService()
+
+    def test_watch(self) -> None:
+        """With ``--watch`` a file that was changed or replaced is read again; one that is gone for a moment disturbs nobody."""
+        self.patch(signal, "signal", lambda *_: None)
+        service = self.make("--config", self.path, "--watch")
+        assert isinstance(service, BridgeService)
+        service.startService()
+        for call, arguments, keywords in self.reactor.whenRunningHooks:
+            call(*arguments, **keywords)
+        self.reactor.advance(10)
+        self.write(VALID.replace("/orders/", "/orders2/"))
+        self.reactor.advance(2)
+        self.assertEqual(service.config.routes["orders"].path, "/orders2/{id}")  # type: ignore[attr-defined]
+        os.remove(self.path)
+        self.reactor.advance(2)
+        self.assertEqual(service.degraded(), [])
+        self.write(VALID)
+        self.reactor.advance(2)
+        self.assertEqual(service.config.routes["orders"].path, "/orders/{id}")  # type: ignore[attr-defined]
+        for trigger, *_ in self.reactor.triggers["before"]["shutdown"]:
+            trigger()
+        service.stopService()
+        self.reactor.advance(1)
+        self.reactor.advance(1)
+        self.assertEqual([call for call in self.reactor.getDelayedCalls() if call.active()], [])
 
     def test_second_signal(self) -> None:
         """While the bridge drains, another SIGINT or SIGTERM ends the wait."""
