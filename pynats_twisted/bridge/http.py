@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import Protocol as TwistedProtocol
@@ -207,22 +207,28 @@ class HTTPListener:
         """Why the listener takes no requests, in one sentence; empty while it does."""
         return [f"{self.name} does not listen on {self.endpoint}: {self._failure}"] if self._failure else []
 
+    def unbind(self) -> Deferred[None]:
+        """Take no new connections. Those that are open go on; :meth:`start` listens again.
+
+        :returns: fires when the address is free.
+        """
+        self._failure = "it was unbound"
+        if self._listening is not None:
+            self._listening.addErrback(lambda _: None)
+            self._listening.cancel()
+        port, self._port = self._port, None
+        closed: Deferred[Any] = Deferred()
+        (maybeDeferred(port.stopListening) if port is not None else succeed(None)).chainDeferred(closed)
+        return closed
+
     def stop(self) -> Deferred[None]:
         """Take no new connections and no new requests, and finish those under way.
 
         :returns: fires when the port and all connections are closed. Cancelling it aborts the connections that are left.
         """
         self.stopping = True
+        closed = self.unbind()
         self._failure = "it was stopped"
-        if self._listening is not None:
-            self._listening.addErrback(lambda _: None)
-            self._listening.cancel()
-        port, self._port = self._port, None
-        closed: Deferred[Any] = succeed(None)
-        if port is not None:
-            closed = Deferred()
-            stopping = port.stopListening()
-            (stopping if stopping is not None else succeed(None)).chainDeferred(closed)
         for channel in list(self._channels):
             channel.finish()
         return closed.addCallback(lambda _: self._when_empty())

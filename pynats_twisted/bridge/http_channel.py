@@ -7,8 +7,12 @@ arrive in time is ended, and a response is written in one piece.
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import math
 import re
+import socket
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
@@ -46,6 +50,12 @@ system could reset the connection, and the client would not see the response."""
 MAX_AHEAD: Final = 256 * 1024
 """Bytes of further requests that a client may send while it does not read the response to the first. Then it is cut off."""
 
+STALL: Final = 30.0
+"""Seconds for which the client of a response without an end may read nothing while something waits for it. Then it is cut off."""
+
+SEND_BUFFER: Final = 128 * 1024
+"""Bytes that the operating system may keep for the client of a response without an end; Linux takes twice as much."""
+
 _BAD_IN_LINE = re.compile(rb"[\x00\r\n]")
 _log = Logger()
 
@@ -56,6 +66,7 @@ class State(enum.Enum):
     IDLE = "between requests"
     RECEIVING = "a request is arriving"
     HANDLING = "a request has arrived and is not answered"
+    STREAMING = "a response is being written bit by bit"
     BLOCKED = "a response is written, and the client does not read it"
     CLOSING = "what arrives is thrown away"
 
@@ -83,6 +94,7 @@ class HTTPChannel(http.HTTPChannel):
         self._head_bytes = 0
         self._head_lines = 0
         self._write_blocked = False
+        self.stream_ready: Callable[[], None] | None = None
         self._done: HTTPRequest | None = None
         self._ahead = 0
 
@@ -173,7 +185,7 @@ class HTTPChannel(http.HTTPChannel):
         super().allContentReceived()
 
     def rawDataReceived(self, data: bytes) -> None:
-        if self.state is State.HANDLING or self.state is State.BLOCKED:
+        if self.state in (State.HANDLING, State.STREAMING, State.BLOCKED):
             self._ahead += len(data)
             if self._ahead > MAX_AHEAD:
                 self.abort()
@@ -190,12 +202,12 @@ class HTTPChannel(http.HTTPChannel):
         else:
             self.transport.writeSequence((head, body))
 
-    def _render(self, response: Response, method: str) -> tuple[bytes, bytes]:
+    def _render(self, response: Response, method: str, has_end: bool = True) -> tuple[bytes, bytes]:
         lines = [_status_line(response.status), b"Date: " + self.listener.date()]
         body = response.body
         if response.status in (204, 304):
             body = b""
-        else:
+        elif has_end:
             lines.append(b"Content-Length: %d" % len(body))
             if method == "HEAD":
                 body = b""
@@ -209,6 +221,26 @@ class HTTPChannel(http.HTTPChannel):
             _log.error("a response header with a line break was not sent")
             return self._render(self._problem(INTERNAL_ERROR), method)
         return head + b"\r\n\r\n", body
+
+    def begin_stream(self, response: Response) -> None:
+        """Write the head of a response whose body follows bit by bit, and ends with the connection."""
+        self.persistent = False
+        self.state = State.STREAMING
+        self.deadline = math.inf
+        self._release_body()
+        _bound_send_buffer(self.transport)
+        head, body = self._render(response, "", has_end=False)
+        self.transport.write(head + body)
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the client does not read what was written."""
+        return self._write_blocked
+
+    def end_stream(self) -> None:
+        """Close the connection when everything was read, or after two seconds."""
+        if self.state is State.STREAMING:
+            self._close_idle()
 
     def _problem(self, problem: Problem) -> Response:
         return self.listener.count_problem(problem, self.peer)
@@ -227,10 +259,16 @@ class HTTPChannel(http.HTTPChannel):
 
     def pauseProducing(self) -> None:
         self._write_blocked = True
+        if self.state is State.STREAMING:
+            self.deadline = self.listener.now() + STALL
         super().pauseProducing()
 
     def resumeProducing(self) -> None:
         self._write_blocked = False
+        if self.state is State.STREAMING:
+            self.deadline = math.inf
+            if self.stream_ready is not None:
+                self.stream_ready()
         super().resumeProducing()
         done, self._done = self._done, None
         if done is not None:
@@ -292,9 +330,20 @@ class HTTPChannel(http.HTTPChannel):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.state = State.CLOSING
+        self.stream_ready = None
         self._release_body()
         super().connectionLost(reason)
         self.listener.closed(self)
+
+
+def _bound_send_buffer(transport: Any) -> None:
+    """Bound what the kernel keeps for the client of a response without an end: by itself it may take megabytes for each."""
+    while (inner := getattr(transport, "transport", None)) is not None:
+        transport = inner  # below TLS
+    handle = transport.getHandle() if hasattr(transport, "getHandle") else None
+    if isinstance(handle, socket.socket):
+        with contextlib.suppress(OSError):
+            handle.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
 
 
 def _head_problem(headers: RequestHeaderMap, version: bytes) -> Problem | None:

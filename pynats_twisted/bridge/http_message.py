@@ -100,6 +100,28 @@ class HTTPRequest:
         channel.write_response(response, self.method)
         channel.requestDone(self)
 
+    def stream(self, response: Response) -> ResponseStream | None:
+        """Send the head of a response whose body is written later, bit by bit, and ends with the connection.
+
+        When the client goes away :attr:`on_gone` is called, unless the stream was ended before.
+
+        :param response: its body, if it has one, is the beginning of the stream.
+        :returns: what to write to, or None when the client is gone or was answered already.
+        """
+        channel = self._channel
+        if channel is None:
+            return None
+        self._body, self._chunks = b"", None
+        if self._handler is not None:
+            self._handler.responding(self, response)
+        channel.begin_stream(response)
+        return ResponseStream(self, channel)
+
+    def stream_ended(self) -> None:
+        """Called by the stream: there is nothing more to wait for."""
+        self.finished = True
+        self._channel = None
+
     def _end(self, response: Response) -> None:
         self.finished = True
         self._channel = None
@@ -186,3 +208,43 @@ class HTTPRequest:
 
     def __repr__(self) -> str:
         return f"<HTTPRequest {self.method} {len(self._body)} bytes>"
+
+
+class ResponseStream:
+    """The body of a response that is written bit by bit; made by :meth:`HTTPRequest.stream`.
+
+    Nothing is kept for a client that does not read, except what it was written: a writer asks :attr:`is_blocked` first, and leaves out
+    what can be left out. A client that reads nothing for 30 seconds is cut off.
+
+    """
+
+    __slots__ = ("_channel", "_request")
+
+    def __init__(self, request: HTTPRequest, channel: HTTPChannel) -> None:
+        self._request = request
+        self._channel = channel
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more can be written."""
+        return self._request.finished
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether something that was written waits for the client to read it."""
+        return self._channel.is_blocked
+
+    def when_ready(self, ready: Callable[[], None]) -> None:
+        """Call *ready* each time that the client has read what it was written, after :attr:`is_blocked` was true."""
+        self._channel.stream_ready = ready
+
+    def write(self, data: bytes) -> None:
+        """Write; nothing happens when the client is gone."""
+        if not self._request.finished:
+            self._channel.transport.write(data)
+
+    def end(self) -> None:
+        """End the response, and the connection with it. :attr:`HTTPRequest.on_gone` is not called any more."""
+        if not self._request.finished:
+            self._request.stream_ended()
+            self._channel.end_stream()

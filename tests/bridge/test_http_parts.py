@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 from hypothesis import given
@@ -116,6 +117,12 @@ class HeaderTests(SynchronousTestCase):
 
 class AuthTests(SynchronousTestCase):
     """Credentials."""
+
+    def test_user(self) -> None:
+        """Who was let in by a password has a name; who came with a token has none."""
+        user = Authenticator(bearer=["tok-1"], basic={"\u00fc": "p:q"}).user
+        self.assertEqual(user([b"Basic " + base64.b64encode("\u00fc:p:q".encode())]), "\u00fc")
+        self.assertEqual((user([b"Bearer tok-1"]), user([])), ("", ""))
 
     def test_values(self) -> None:
         """One header with a known scheme, or 401; a wrong secret is 403."""

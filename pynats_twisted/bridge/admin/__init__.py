@@ -1,4 +1,4 @@
-"""The admin pages of a bridge: health, readiness, metrics and what its routes are, over HTTP. Everything here only reads."""
+"""The admin endpoint of a bridge, over HTTP: health, readiness, metrics, what its routes do, control over them, and a dashboard."""
 
 from __future__ import annotations
 

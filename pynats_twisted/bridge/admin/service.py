@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
@@ -11,27 +11,21 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pynats_twisted.bridge.admin.lag import ReactorLag
-from pynats_twisted.bridge.admin.pages import AdminBridge, AdminPages
+from pynats_twisted.bridge.admin.pages import AdminPages
 from pynats_twisted.bridge.http import HTTPListener
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IListeningPort
 
+    from pynats_twisted.bridge.admin.bridge import AdminBridge
     from pynats_twisted.bridge.config import AdminSection
-    from pynats_twisted.bridge.context import RouteContext
 
 _log = Logger()
 
 
-class _Bridge(AdminBridge, Protocol):
-    """A bridge with the context that its listeners get."""
-
-    context: RouteContext
-
-
 @dataclass(frozen=True)
 class AdminLimits:
-    """The bounds of the admin listener: a few observers, no bodies."""
+    """The bounds of the admin listener: a few observers, small bodies."""
 
     max_connections: int = 100
     request_timeout: float = 10.0
@@ -50,12 +44,13 @@ class AdminService(Service):
     :ivar listener: the HTTP listener.
     """
 
-    def __init__(self, reactor: Any, section: AdminSection, bridge: _Bridge) -> None:
+    def __init__(self, reactor: Any, section: AdminSection, bridge: AdminBridge) -> None:
         self.setName("admin")
         self._lag = ReactorLag(reactor, bridge.metrics.reactor_lag)
         # No listener of the configuration can have a name with brackets.
         self.listener = HTTPListener(bridge.context, "[admin]", section.listen, AdminLimits())
-        AdminPages(bridge, bridge.context.bridge.name, self._lag, reactor).add_to(self.listener)
+        self._pages = AdminPages(bridge, section, self._lag, reactor)
+        self._pages.add_to(self.listener)
         self._failure: Failure | None = None
 
     @property
@@ -74,6 +69,7 @@ class AdminService(Service):
         if self._failure is not None:
             self._failure.raiseException()
         self._lag.start()
+        self._pages.streams.start()
 
     def _cannot_listen(self, failure: Failure) -> None:
         self._failure = failure
@@ -87,4 +83,5 @@ class AdminService(Service):
         """
         super().stopService()
         self._lag.stop()
+        self._pages.streams.stop()
         return self.listener.stop()
