@@ -72,6 +72,11 @@ class Authenticator:
             return None if self._is_one_of(credentials, self._basic) else FORBIDDEN
         return UNAUTHORIZED
 
+    def user(self, authorization: Sequence[bytes]) -> str:
+        """The user name in an ``Authorization`` header that :meth:`check` let pass; empty for one with a token."""
+        found = _BASIC.fullmatch(authorization[0]) if len(authorization) == 1 else None
+        return base64.b64decode(found[1]).partition(b":")[0].decode("utf-8", "replace") if found is not None else ""
+
     def _is_one_of(self, found: bytes, accepted: Sequence[bytes]) -> bool:
         digest = self._digest(found)
         matches = False

@@ -34,15 +34,19 @@ class Response:
         ``X-Content-Type-Options`` are added when the response is sent.
     :ivar body: the body. With a status that has none (204, 304) it is left out.
     :ivar kind: for a problem its fixed word, otherwise an empty text.
+    :ivar cause: for a problem what is known of its cause, for the bridge's own log and pages; it is not sent.
+    :ivar hint: the same of what can be done about it.
     """
 
-    __slots__ = ("body", "headers", "kind", "status")
+    __slots__ = ("body", "cause", "headers", "hint", "kind", "status")
 
     def __init__(self, status: int, headers: HeaderPairs = (), body: bytes = b"", kind: str = "") -> None:
         self.status = status
         self.headers = list(headers)
         self.body = body
         self.kind = kind
+        self.cause = ""
+        self.hint = ""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.status} {len(self.body)} bytes>"
@@ -117,7 +121,9 @@ BAD_BATCH = Problem(400, "bad-batch", "The body holds no message.")
 BATCH_TOO_LARGE = Problem(413, "batch-too-large", "The body holds more messages than the route accepts at once.")
 BAD_SIGNATURE = Problem(401, "bad-signature", "The request is not signed as this route demands.")
 RATE_LIMITED = Problem(429, "rate-limited", "Too many requests; try again later.")
+LOOP = Problem(508, "loop", "The message has passed this bridge before, or too many bridges.")
 OVERLOADED = Problem(503, "overloaded", "Too many requests are under way; try again later.")
+PAUSED = Problem(503, "paused", "The route is paused; try again later.")
 STOPPING = Problem(503, "stopping", "The bridge is stopping; try again later.")
 
 # What comes of NATS.
@@ -129,6 +135,12 @@ PERMISSION = Problem(502, "nats-permission", "The bridge is not permitted to sen
 NATS_MAX_PAYLOAD = Problem(413, "nats-max-payload", "The message is larger than NATS accepts.")
 NOT_CONFIRMED = Problem(503, "not-confirmed", "NATS did not confirm the message; it may have been published all the same.")
 CONFIRM_TIMEOUT = Problem(504, "confirm-timeout", "NATS did not confirm the message in time; it may have been published all the same.")
+NO_STREAM = Problem(503, "no-stream", "No stream takes the message at the moment; it was not stored.")
+STREAM_UNAVAILABLE = Problem(503, "stream-unavailable", "The stream stores nothing at the moment; the message was not stored.")
+STREAM_FULL = Problem(507, "stream-full", "The stream is full; the message was not stored.")
+NO_RESOURCES = Problem(507, "no-resources", "NATS has no room left for streams; the message was not stored.")
+STREAM_REFUSED = Problem(502, "stream-refused", "The stream does not take the message; it was not stored.")
+NOT_AS_EXPECTED = Problem(409, "not-as-expected", "The stream is not as the request expects it; the message was not stored.")
 BUFFER_FULL = Problem(503, "buffer-full", "The bridge has too much waiting for NATS; try again later.")
 REPLY_TOO_LARGE = Problem(502, "reply-too-large", "The service's answer is larger than the route allows.")
 BAD_REPLY = Problem(502, "bad-reply", "The service's answer is malformed.")

@@ -1,4 +1,5 @@
-"""The route type ``http-publish`` in memory: what is published, when it counts as accepted, and what the sender is told."""
+"""The route type ``http-publish`` in memory, with ``confirm = "server"`` unless a test says otherwise: what is published, when it counts
+as accepted, and what the sender is told."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ class PublishCase(SynchronousTestCase):
 
     def make(self, **keys: Any) -> Peer:
         self.harness = Harness()
-        table = {"path": "/hooks/{source}", "subject": "hooks.{source}", **keys}
+        table = {"path": "/hooks/{source}", "subject": "hooks.{source}", "confirm": "server", **keys}
         self.route = self.harness.route(factory, name="hooks", **table)
         return self.harness.peer()
 
@@ -60,7 +61,7 @@ class ConfirmTests(PublishCase):
     """When a message counts as accepted."""
 
     def test_server(self) -> None:
-        """By default the sender gets 202 when the server has answered a PING that went out after the message."""
+        """With confirm = "server" the sender gets 202 when the server has answered a PING that went out after the message."""
         peer = self.make()
         peer.request("POST", "/hooks/a", {"Content-Type": "text/plain"}, b"\x00body")
         (message,) = self.published
@@ -378,18 +379,21 @@ class ConfigTests(PublishCase):
         self.make(confirm="none")
         self.assertIn("at most once", self.route.guarantee())
 
-    def test_jetstream_is_refused_with_what_is_allowed(self) -> None:
-        """confirm = "jetstream" is an error that says what this version offers."""
-        ((key, found, allowed),) = config_problems(factory, path="/h", subject="h", confirm="jetstream")
-        self.assertEqual((key, found), ("confirm", '"jetstream", which this version does not offer yet'))
-        self.assertEqual(allowed, '"none" or "server" in this version')
-
     def test_bad_values_are_named(self) -> None:
         """Every wrong value is named with its key."""
         for keys, expected in (
             ({"confirm": "servr"}, "confirm"),
             ({"dedupe": "x-id"}, "dedupe"),
             ({"dedupe": "header:cookie"}, "dedupe"),
+            ({"dedupe": "header:Authorization"}, "dedupe"),
+            ({"expected": {}}, "expected"),
+            ({"expected": {"stream": "a.b"}}, "expected.stream"),
+            ({"expected": {"last_seq": -1}}, "expected.last_seq"),
+            ({"expected": {"last_seq": "body"}}, "expected.last_seq"),
+            ({"expected": {"last_subject_seq": "header:cookie"}}, "expected.last_subject_seq"),
+            ({"expected": {"last_msg_id": "x"}}, "expected.last_msg_id"),
+            ({"expected": {"stream": "S"}, "confirm": "server"}, "expected"),
+            ({"expected": {"last_seq": 0}, "batch": "ndjson"}, "expected"),
             ({"ok_status": 500}, "ok_status"),
             ({"batch": "csv"}, "batch"),
             ({"max_batch": 0}, "max_batch"),

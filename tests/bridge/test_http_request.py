@@ -9,7 +9,7 @@ from twisted.logger import LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from pynats_twisted.bridge.interfaces import IRoute, IRouteFactory
+from pynats_twisted.bridge.interfaces import IDescribed, IRoute, IRouteFactory
 from pynats_twisted.bridge.routes.http_request import factory
 from pynats_twisted.client.status import ClientStatus
 from pynats_twisted.errors import (
@@ -579,8 +579,36 @@ class LifeTests(RequestCase):
         self.harness.reactor.advance(0.25)
         self.sent[0].reply.callback(reply(b"x"))
         peer.request("GET", "/orders/a.b")
-        self.assertIn("GET -> svc.orders.GET.7: 200 after 250.0 ms", lines[0])
-        self.assertTrue(any("GET -> -: 400" in line for line in lines[1:]), lines)
+        self.assertIn("received svc.orders.GET.7 bytes=0", lines[0])
+        self.assertRegex(lines[1], "answered svc.orders.GET.7 bytes=0 method=GET status=200 ms=250.0 request_id=[0-9a-f]{32}$")
+        self.assertTrue(any("answered - bytes=0 method=GET status=400" in line for line in lines[2:]), lines)
+
+    def test_hops_for_a_tap(self) -> None:
+        """Who watches sees what came in, with its payload, and how it was answered; nothing is logged for that."""
+        peer = self.make()
+        lines = self.logged()
+        hops: list[Any] = []
+        self.route.activity.add_tap(hops.append)
+        peer.request("PUT", "/orders/7", body=b"x")
+        self.sent[0].reply.callback(reply(b"y"))
+        self.assertEqual(
+            [(hop.step, hop.subject, hop.data) for hop in hops],
+            [("received", "svc.orders.PUT.7", b"x"), ("answered", "svc.orders.PUT.7", b"")],
+        )
+        self.assertEqual((hops[1].details["status"], lines), (200, []))
+
+
+class DescriptionTests(RequestCase):
+    """What the route says of itself."""
+
+    def test_describe(self) -> None:
+        """The route says where it is reached, where requests go, and what to try."""
+        self.make()
+        verifyObject(IDescribed, self.route)
+        found = self.route.describe()
+        self.assertEqual((found.target, found.state), ("svc.orders.*.*", {"in flight": "0"}))
+        self.assertRegex(found.source, r"^GET.* http://[^ ]+/orders/\{id\}$")
+        self.assertIn(("see what comes", "nats sub 'svc.orders.*.*'"), found.commands)
 
 
 class ConfigTests(SynchronousTestCase):

@@ -1,5 +1,5 @@
 """The HTTP routes of a bridge with a real server and real HTTP clients: each row of the status table of ``http-request``, and
-what ``http-publish`` confirms."""
+what ``http-publish`` confirms without a stream."""
 
 from __future__ import annotations
 
@@ -9,208 +9,26 @@ import hmac
 import json
 import os
 import re
+import resource
 import sys
 import textwrap
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapClientTLS
-from twisted.internet.protocol import ProcessProtocol, Protocol, connectionDone
+from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.ssl import Certificate, optionsForClientTLS
 from twisted.internet.utils import getProcessOutput
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, readBody
-from twisted.web.http_headers import Headers as WebHeaders
-from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
-from zope.interface import implementer
 
 from pynats_twisted import Msg, NatsClient
 from pynats_twisted.bridge import problem
 from pynats_twisted.bridge.config import load_config
 from pynats_twisted.bridge.routes import builtin_factories
 from pynats_twisted.bridge.service import BridgeService
-from pynats_twisted.testing import ServerProcess
 from pynats_twisted.testing.certificates import CertificateAuthority
-from tests.support.integration import IntegrationTestCase
-
-HEAD = """
-[bridge]
-name = "edge"
-[nats.default]
-servers = "{url}"
-{nats}
-[listen.public]
-endpoint = '{endpoint}'
-{listen}
-"""
-
-ORDERS = """
-[routes.orders]
-type = "http-request"
-listen = "public"
-path = "/orders/{id}"
-methods = ["GET", "PUT"]
-subject = "svc.orders.{method}.{id}"
-"""
-
-HOOKS = """
-[routes.hooks]
-type = "http-publish"
-listen = "public"
-path = "/hooks/{source}"
-subject = "hooks.{source}"
-"""
-
-
-@dataclass
-class Answer:
-    """An HTTP response."""
-
-    status: int
-    headers: Mapping[str, list[str]]
-    body: bytes
-
-    @property
-    def problem(self) -> dict[str, Any]:
-        """The problem that the body is."""
-        if self.headers["content-type"] != ["application/problem+json"]:
-            raise AssertionError(f"no problem: {self!r}")
-        content: dict[str, Any] = json.loads(self.body)
-        return content
-
-    @property
-    def kind(self) -> str:
-        """The last word of the problem's type."""
-        return str(self.problem["type"]).rpartition(":")[2]
-
-
-class RawConnection(Protocol):
-    """A TCP connection to the bridge, for what a good HTTP client does not send."""
-
-    def __init__(self) -> None:
-        self.received = b""
-        self.closed = False
-        self._ended: list[Deferred[bytes]] = []
-
-    def send(self, data: bytes) -> None:
-        assert self.transport is not None
-        self.transport.write(data)
-
-    def dataReceived(self, data: bytes) -> None:
-        self.received += data
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.closed = True
-        for waiter in self._ended:
-            waiter.callback(self.received)
-
-    def abort(self) -> None:
-        """Be gone at once."""
-        if not self.closed:
-            self.transport.abortConnection()  # type: ignore[union-attr]
-
-    def when_closed(self) -> Deferred[bytes]:
-        waiter: Deferred[bytes] = Deferred()
-        self._ended.append(waiter)
-        return waiter
-
-
-@implementer(IBodyProducer)
-class Body:
-    """What the agent sends: with a length, or in chunks."""
-
-    def __init__(self, *parts: bytes, chunked: bool = False) -> None:
-        self._parts = parts
-        self.length = UNKNOWN_LENGTH if chunked else sum(map(len, parts))
-
-    def startProducing(self, consumer: Any) -> Deferred[None]:  # noqa: N802 - called by Twisted
-        for part in self._parts:
-            consumer.write(part)
-        return succeed(None)
-
-    def pauseProducing(self) -> None:
-        """All is written already."""
-
-    def resumeProducing(self) -> None:
-        """All is written already."""
-
-    def stopProducing(self) -> None:
-        """All is written already."""
-
-
-class BridgeHTTPCase(IntegrationTestCase):
-    """A server, a service on it, and a bridge."""
-
-    endpoint = "tcp:0:interface=127.0.0.1"
-
-    async def start_bridge(self, routes: str, server: ServerProcess, nats: str = "", listen: str = "") -> BridgeService:
-        text = HEAD.format(url=server.url, nats=nats, listen=listen, endpoint=self.endpoint) + routes
-        factories = builtin_factories()
-        service = BridgeService(self.reactor, load_config(text, "bridge.toml", factories), factories)
-        service.startService()
-        self.addCleanup(service.stopService)
-        await self.until(lambda: not service.problems(), what="the bridge to be ready")
-        self.bridge = service
-        self.port: int = service.listeners["public"].port.getHost().port  # type: ignore[union-attr]
-        return service
-
-    async def start(self, routes: str, **options: Any) -> NatsClient:
-        """A server, a bridge with *routes*, and a client on the server that answers nothing yet."""
-        self.server = await self.start_server()
-        client = await self.connect(self.server)
-        self.seen: list[Msg] = []
-        await client.subscribe(">", self._see)
-        await self.start_bridge(routes, self.server, **options)
-        return client
-
-    def _see(self, msg: Msg) -> None:
-        if msg.subject.startswith(("svc.", "hooks.")):
-            self.seen.append(msg)
-
-    async def http(self, method: str, path: str, body: bytes | Body = b"", headers: Mapping[str, str | list[str]] | None = None) -> Answer:
-        """One request by Twisted's agent, on a connection of its own."""
-        raw = {name: [value] if isinstance(value, str) else value for name, value in (headers or {}).items()}
-        response = await Agent(self.reactor, connectTimeout=5).request(
-            method.encode(),
-            f"http://127.0.0.1:{self.port}{path}".encode(),
-            WebHeaders(raw),
-            Body(body) if isinstance(body, bytes) and body else body or None,
-        )
-        found = {
-            name.decode().lower(): [value.decode("latin-1") for value in values] for name, values in response.headers.getAllRawHeaders()
-        }
-        return Answer(response.code, found, await readBody(response))
-
-    async def raw(self, data: bytes = b"") -> RawConnection:
-        """A connection that has sent *data*."""
-        endpoint = HostnameEndpoint(self.reactor, "127.0.0.1", self.port)
-        connection: RawConnection = await connectProtocol(endpoint, RawConnection())
-        self.addCleanup(connection.abort)
-        if data:
-            connection.send(data)
-        return connection
-
-    async def raw_answer(self, data: bytes) -> Answer:
-        """The answer to bytes after which the bridge closes the connection."""
-        connection = await self.raw(data)
-        return parse(await connection.when_closed())
-
-    def count(self, metric: str, **labels: str) -> float:
-        return self.bridge.metrics.registry.get_sample_value(f"nats_bridge_{metric}", labels) or 0.0
-
-
-def parse(data: bytes) -> Answer:
-    """The one response in *data*."""
-    head, _, body = data.partition(b"\r\n\r\n")
-    lines = head.decode("latin-1").split("\r\n")
-    headers: dict[str, list[str]] = {}
-    for line in lines[1:]:
-        name, _, value = line.partition(": ")
-        headers.setdefault(name.lower(), []).append(value)
-    return Answer(int(lines[0].split(" ")[1]), headers, body)
+from tests.integration.bridge_http_case import HOOKS, ORDERS, Body, BridgeHTTPCase, RawConnection, parse
 
 
 class RequestTests(BridgeHTTPCase):
@@ -236,6 +54,7 @@ class RequestTests(BridgeHTTPCase):
             [
                 ("Nats-Bridge-Method", "PUT"),
                 ("Nats-Bridge-Path", "/orders/%37"),
+                ("Nats-Bridge-Path", "edge"),
                 ("Nats-Bridge-Query", "a=b"),
                 ("Nats-Bridge-Remote", "127.0.0.1"),
                 ("X-Tag", "1"),
@@ -506,6 +325,34 @@ class StatusTableTests(BridgeHTTPCase):
         await self.until(lambda: all(connection.closed for connection in slow))
         self.assertEqual({parse(connection.received).status for connection in slow}, {408})
 
+    async def test_thousands_of_slow_clients(self) -> None:
+        """Two thousand clients that do not finish their requests, or do not read the answers, take little and do not stop the others."""
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(8192, limit[1]) if limit[1] != resource.RLIM_INFINITY else 8192, limit[1]))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, limit)
+        client = await self.start(ORDERS, listen='request_timeout = "60s"\nmax_connections = 2100')
+        await client.subscribe("svc.>", lambda msg: msg.respond(b"in" * 1000))
+        starts = (
+            b"G",
+            b"GET /orders/7 HTTP/1.1\r\nX: ",
+            b"PUT /orders/7 HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nx",
+            b"PUT /orders/7 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nx",
+            b"GET /orders/7 HTTP/1.1\r\nHost: x\r\n\r\n" * 5,
+        )
+        slow: list[RawConnection] = []
+        for _ in range(400):
+            for start in starts:
+                slow.append(await self.raw(start))
+                if start is starts[-1]:
+                    slow[-1].transport.pauseProducing()  # type: ignore[union-attr]
+            if len(slow) % 500 == 0:
+                self.assertEqual((await self.http("GET", "/orders/8")).status, 200)
+        answers = [Deferred.fromCoroutine(self.http("GET", "/orders/8")) for _ in range(50)]
+        self.assertEqual({(await one).status for one in answers}, {200})
+        self.assertEqual(self.count("connections", route="listen/public", type="http-listener"), 2000)
+        self.assertEqual(self.bridge.connections["default"].client.requests_in_flight, 0)
+        self.assertEqual([connection.closed for connection in slow], [False] * 2000)
+
     async def test_too_many_connections(self) -> None:
         """Connections beyond max_connections are closed at once, and counted."""
         await self.start(ORDERS, listen="max_connections = 2")
@@ -567,7 +414,7 @@ class PublishTests(BridgeHTTPCase):
 
     async def test_disconnected(self) -> None:
         """Without NATS: 503 with Retry-After, for both confirm levels; a sender that tries again loses nothing."""
-        await self.start(HOOKS + HOOKS.replace("hooks", "loose") + 'confirm = "none"')
+        await self.start(HOOKS + HOOKS.replace("hooks", "loose").replace('"server"', '"none"'))
         await self.server.kill()
         await self.until(lambda: self.bridge.problems())
         for path in ("/hooks/a", "/loose/a"):
@@ -685,7 +532,7 @@ class PageTests(BridgeHTTPCase):
 
     async def test_commands_give_what_the_page_says(self) -> None:
         """The configuration, the service and each command of the page work as printed."""
-        server = await self.start_server()
+        server = await self.start_server(jetstream=True)
         factories = builtin_factories()
         text = self.block("toml").replace("nats://127.0.0.1:4222", server.url).replace("tcp:8080", "tcp:0")
         service = BridgeService(self.reactor, load_config(text, "bridge.toml", factories), factories)
@@ -699,7 +546,7 @@ class PageTests(BridgeHTTPCase):
         await self.until(lambda: b"ready" in orders.output and not service.problems(), 20.0, what="service and bridge")
         port: Any = service.listeners["public"].port
         commands = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n?)*)", self.block("console"), re.MULTILINE)
-        self.assertEqual(len(commands), 8)
+        self.assertEqual(len(commands), 9)
         for command, expected in commands:
             here = command.replace("127.0.0.1:8080", f"127.0.0.1:{port.getHost().port}")
             output = await getProcessOutput("/bin/bash", ["-c", here], os.environ, reactor=self.reactor)

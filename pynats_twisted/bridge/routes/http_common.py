@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from twisted.application.service import Service
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from pynats_twisted.bridge.headers import RequestHeaders
-from pynats_twisted.bridge.interfaces import IRoute
+from pynats_twisted.bridge.interfaces import IDescribed, IRoute, RouteDescription
 from pynats_twisted.bridge.limits import TokenBucket, parse_rate, retry_after
+from pynats_twisted.bridge.loops import PATH_HEADER, LoopGuard
 from pynats_twisted.bridge.paths import parse_query
 from pynats_twisted.bridge.problem import (
     BAD_HEADER,
@@ -21,6 +23,7 @@ from pynats_twisted.bridge.problem import (
     BUFFER_FULL,
     DISCONNECTED,
     FORBIDDEN,
+    LOOP,
     NATS_ERROR,
     NATS_MAX_PAYLOAD,
     NO_RESPONDERS,
@@ -55,11 +58,14 @@ from pynats_twisted.protocol.headers import Headers
 
 if TYPE_CHECKING:
     from pynats_twisted.bridge.context import RouteContext
+    from pynats_twisted.bridge.http import HTTPListener
     from pynats_twisted.bridge.http_message import HTTPRequest, RequestHeaderMap
     from pynats_twisted.bridge.metrics import RouteMetrics
     from pynats_twisted.client.client import NatsClient
 
 RETRY_SOON: Final = [(b"Retry-After", b"1")]
+
+_PATH_HEADER: Final = PATH_HEADER.lower().encode("ascii")
 
 FAILURE_LOG_INTERVAL: Final = 60.0
 """Seconds between two log lines for failures of the same route and kind."""
@@ -67,10 +73,17 @@ FAILURE_LOG_INTERVAL: Final = 60.0
 # What these say is no fault of the peer: the message was given up before it crossed.
 _DROPPED: Final = frozenset(problem.kind for problem in (RATE_LIMITED, OVERLOADED, STOPPING, DISCONNECTED))
 
+_HINTS: Final = {
+    NO_RESPONDERS.kind: "start a service that subscribes to the subject, in the account of the bridge",
+    PERMISSION.kind: "let the bridge's user publish to the subject, and subscribe to its inbox",
+    NATS_MAX_PAYLOAD.kind: "raise max_payload of the NATS server, or lower max_body of the route",
+    BUFFER_FULL.kind: "more comes in than goes out; lower max_in_flight, or see whether NATS keeps up",
+}
+
 _log = Logger()
 
 
-@implementer(IRoute)
+@implementer(IRoute, IDescribed)
 class HTTPRoute(Service):
     """The base of the HTTP routes: it judges requests and counts; a subclass says what becomes of those that pass.
 
@@ -92,6 +105,7 @@ class HTTPRoute(Service):
         self._headers = [(name, name[len("header:") :].encode("ascii")) for name in self._template.names if name.startswith("header:")]
         self._wants_values = bool(self._template.names)
         self._request_headers = RequestHeaders(config.request_headers, make_trace=config.tracing)
+        self._loops = LoopGuard.of(context.bridge)
         self._auth = make_authenticator(name, config)
         self._cors = make_cors(config, list(exposed_headers))
         self._bucket: TokenBucket | None = None
@@ -102,6 +116,7 @@ class HTTPRoute(Service):
         self._stopping = False
         self._drained: list[Deferred[None]] = []
         self._logged: dict[str, float] = {}
+        self.activity = context.activity(name, config.debug)
 
     # --- the service --------------------------------------------------------------------------------------------
 
@@ -130,6 +145,19 @@ class HTTPRoute(Service):
 
     def _remove(self) -> None:
         self.context.http_listener(self.config.listen).remove(self)
+
+    def describe(self) -> RouteDescription:
+        """The route in words."""
+        config = self.config
+        state = {"in flight": str(len(self._in_flight))}
+        url = _url_of(self.context.http_listener(config.listen)) + config.path
+        body = "" if config.methods[0] in ("GET", "HEAD") else " -d hello"
+        # Templates of paths have braces, which curl would take for its own.
+        commands = [
+            ("send a request", f"curl -g -X {config.methods[0]}{body} '{url}'"),
+            ("see what comes", f"nats sub '{self._template.pattern}'"),
+        ]
+        return RouteDescription(f"{', '.join(config.methods)} {url}", self._template.pattern, state, commands)
 
     def guarantee(self) -> str:
         """What a caller may rely on, in words."""
@@ -165,6 +193,10 @@ class HTTPRoute(Service):
             headers = self._request_headers.to_nats(request.headers)
         except InvalidHeaderError as error:
             return request.problem(BAD_HEADER, detail=str(error))
+        path = self._loops.path_after(request.headers.get(_PATH_HEADER, ()))
+        if path is None:
+            return request.problem(LOOP)
+        headers[PATH_HEADER] = path
         request.prepared = (subject, headers)
         return None
 
@@ -247,12 +279,15 @@ class HTTPRoute(Service):
             self._finished(request)
         if response.kind:
             self._count_problem(request, response)
-        if self.config.debug:
-            self._trace(request, str(response.status))
+        if self.activity.watched:
+            self._trace(request, "answered", status=response.status)
 
     def _count_problem(self, request: HTTPRequest, response: Response) -> None:
         if response.kind in _DROPPED:
             self.metrics.dropped(response.kind)
+        elif response.kind == LOOP.kind:
+            self.metrics.loops_dropped.inc()
+            self._log_failure(request, response)
         elif response.status < 500:
             self.context.bad_input(self, response.kind, f"from {request.peer}, request {request.request_id}")
         else:
@@ -260,19 +295,22 @@ class HTTPRoute(Service):
             self._log_failure(request, response)
 
     def _log_failure(self, request: HTTPRequest, response: Response) -> None:
+        cause = response.cause or f"a request was answered with {response.status}"
+        self.activity.error(response.kind, cause, response.hint)
         now = self.context.reactor.seconds()
         if now - self._logged.get(response.kind, -FAILURE_LOG_INTERVAL) >= FAILURE_LOG_INTERVAL:
             self._logged[response.kind] = now
             _log.warn(
-                "route {route}: {kind}, answered with {status}, request {request_id}",
+                "route {route}: {kind}, answered with {status}, request {request_id}{cause}",
                 route=self.name, kind=response.kind, status=response.status, request_id=request.request_id,
+                cause=f": {response.cause}" if response.cause else "",
             )  # fmt: skip
 
     def _gone(self, request: HTTPRequest) -> None:
         self.metrics.failed("client_gone")
         self._finished(request)
-        if self.config.debug:
-            self._trace(request, "client gone")
+        if self.activity.watched:
+            self._trace(request, "gone")
         self.client_gone(request)
 
     def _finished(self, request: HTTPRequest) -> None:
@@ -284,12 +322,15 @@ class HTTPRoute(Service):
             for one in drained:
                 one.callback(None)
 
-    def _trace(self, request: HTTPRequest, outcome: str) -> None:
-        _log.info(
-            "route {route}: {method} -> {subject}: {outcome} after {ms:.1f} ms, request {request_id}",
-            route=self.name, method=request.method, subject=request.prepared[0] if request.prepared else "-", outcome=outcome,
-            ms=(self.context.reactor.seconds() - request.received_at) * 1000, request_id=request.request_id,
-        )  # fmt: skip
+    def _trace(self, request: HTTPRequest, step: str, status: int = 0) -> None:
+        self.activity.hop(
+            step,
+            request.prepared[0] if request.prepared else "",
+            method=request.method,
+            status=status or "none",
+            ms=(self.context.reactor.seconds() - request.received_at) * 1000,
+            request_id=request.request_id,
+        )
 
     def nats_problem(
         self, request: HTTPRequest, error: BaseException | None, lost: Problem, late: Problem, **details: Any
@@ -302,7 +343,17 @@ class HTTPRoute(Service):
         problem = _problem_of(error, lost, late)
         if problem is None:
             return None
-        return request.problem(problem, headers=RETRY_SOON if problem.status == 503 else (), **details)
+        return self.make_problem(request, problem, error, **details)
+
+    def make_problem(self, request: HTTPRequest, problem: Problem, error: BaseException | None, hint: str = "", **details: Any) -> Response:
+        """The response for a problem: with ``Retry-After`` where trying again makes sense, and with its cause for the bridge's own pages.
+
+        :param hint: what the operator can do.
+        :param details: members of the problem.
+        """
+        response = request.problem(problem, headers=RETRY_SOON if problem.status == 503 else (), **details)
+        response.cause, response.hint = str(error), hint or _HINTS.get(problem.kind, "")
+        return response
 
     def __str__(self) -> str:
         return self.name
@@ -320,6 +371,16 @@ def _problem_of(error: BaseException | None, lost: Problem, late: Problem) -> Pr
         (NatsError, NATS_ERROR),
     )
     return next((problem for kinds, problem in problems if isinstance(error, kinds)), None)
+
+
+def _url_of(listener: HTTPListener) -> str:
+    """Where a listener is reached on this machine, as far as that can be told."""
+    scheme = "https" if listener.endpoint.startswith(("ssl:", "tls:", "txsni:")) else "http"
+    host = listener.port.getHost() if listener.port is not None else None
+    if not isinstance(host, (IPv4Address, IPv6Address)):
+        return f"{scheme}://HOST"
+    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host.host, host.host)
+    return f"{scheme}://[{name}]:{host.port}" if ":" in name else f"{scheme}://{name}:{host.port}"
 
 
 def encode_json(content: Any) -> bytes:

@@ -8,7 +8,7 @@ from typing import Final
 from msgspec import field
 
 from pynats_twisted.bridge.auth import Authenticator
-from pynats_twisted.bridge.config import HTTPBinding, Positive, RouteConfig, Section
+from pynats_twisted.bridge.config import Flow, HTTPBinding, Positive, RouteConfig, Section
 from pynats_twisted.bridge.config_errors import FieldProblem, describe_found
 from pynats_twisted.bridge.config_types import KIB, ByteSize, PositiveDuration, Secret
 from pynats_twisted.bridge.cors import ORIGIN_RULE, Cors, check_origin
@@ -96,6 +96,9 @@ class HTTPRouteConfig(RouteConfig, kw_only=True, frozen=True):
 
     def http_bindings(self) -> Iterable[HTTPBinding]:
         return (HTTPBinding(self.listen, self.path, tuple(self.methods)),)
+
+    def flows(self) -> Iterable[Flow]:
+        return (Flow(self.nats, writes=(SubjectTemplate(self.subject, self.token_encoding).pattern,)),)
 
     def find_problems(self) -> Iterable[FieldProblem]:
         if not self.methods:

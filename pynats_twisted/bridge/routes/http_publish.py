@@ -6,21 +6,15 @@ stream drops repetitions.
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
 
-from msgspec import Meta, field
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from pynats_twisted.bridge.config import Positive, Section
-from pynats_twisted.bridge.config_errors import FieldProblem, describe_found, near_miss
-from pynats_twisted.bridge.config_types import PositiveDuration, Secret
 from pynats_twisted.bridge.confirm import ServerConfirmer
-from pynats_twisted.bridge.interfaces import IRouteFactory
-from pynats_twisted.bridge.paths import parse_query
+from pynats_twisted.bridge.interfaces import IDryRun, IRouteFactory
+from pynats_twisted.bridge.message_ids import MessageIds, request_sequence, request_value
 from pynats_twisted.bridge.problem import (
     BAD_BATCH,
     BAD_SIGNATURE,
@@ -31,131 +25,23 @@ from pynats_twisted.bridge.problem import (
     Response,
 )
 from pynats_twisted.bridge.routes.http_common import HTTPRoute, encode_json
-from pynats_twisted.bridge.routes.http_config import HTTPRouteConfig
-from pynats_twisted.bridge.verify import DEFAULT_TOLERANCE, SIGNED_HEADERS, Algorithm, Encoding, Scheme, SignatureError, Verifier
-from pynats_twisted.errors import ConfigurationError, NatsError, TemplateValueError
+from pynats_twisted.bridge.routes.http_publish_config import HTTPPublishConfig, normal_source
+from pynats_twisted.bridge.stream_answers import stream_answer
+from pynats_twisted.bridge.verify import SignatureError
+from pynats_twisted.errors import JetStreamError, NatsError, StreamNotFoundError, TemplateValueError
 
 if TYPE_CHECKING:
     from pynats_twisted.bridge.context import RouteContext
     from pynats_twisted.bridge.http_message import HTTPRequest
+    from pynats_twisted.jetstream.api import PubAck
     from pynats_twisted.protocol.headers import Headers
 
-CONFIRM_LEVELS: Final = ("none", "server")
-CONFIRM_RULE: Final = '"none" or "server" in this version'
-DEDUPE_RULE: Final = '"header:NAME", "query:NAME", "body" (a SHA-256 of subject and body) or "none"'
 MSG_ID_HEADER: Final = "Nats-Msg-Id"
-PATH_HEADER: Final = "Nats-Bridge-Path"
 
-_DEDUPE = re.compile(r"(?:header:([A-Za-z0-9!#$%&'*+.^_`|~-]{1,64})|query:([A-Za-z0-9_.-]{1,64})|body|none)", re.ASCII)
-# An id of another form becomes its digest: it keeps its meaning, and its size and characters cannot do harm.
-_PLAIN_ID = re.compile(r"[A-Za-z0-9._:/=+-]{1,128}", re.ASCII)
+_JSON: Final = [(b"Content-Type", b"application/json")]
 
 
-class VerifySection(Section, kw_only=True, frozen=True):
-    """``verify``: how requests are signed.
-
-    :ivar scheme: ``github``, ``stripe``, ``standard-webhooks``, ``gitlab``, ``slack``, or ``hmac`` with the keys below.
-    :ivar secret: the secret.
-    :ivar secrets: several secrets, any of which will do, while one is being replaced.
-    :ivar tolerance: seconds that a signed timestamp may be away from the clock.
-    :ivar header: for ``hmac``: the header with the signature.
-    :ivar prefix: for ``hmac``: what stands before the signature.
-    :ivar algorithm: for ``hmac``: ``sha1``, ``sha256``, ``sha384`` or ``sha512``.
-    :ivar encoding: for ``hmac``: ``hex`` or ``base64``.
-    """
-
-    scheme: Scheme
-    secret: Secret | None = None
-    secrets: list[Secret] = field(default_factory=list)
-    tolerance: PositiveDuration = DEFAULT_TOLERANCE
-    header: Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]{0,64}$")] = ""
-    prefix: Annotated[str, Meta(pattern=r"^[ -~]{0,32}$")] = ""
-    algorithm: Algorithm = "sha256"
-    encoding: Encoding = "hex"
-
-    def find_problems(self) -> Iterable[FieldProblem]:
-        if self.secret is None and not self.secrets:
-            yield FieldProblem("", "no secret", "secret, or secrets")
-        if self.scheme == "hmac" and not self.header:
-            yield FieldProblem("header", "nothing", 'the name of the header with the signature, which scheme "hmac" needs')
-        if self.scheme != "hmac" and (self.header or self.prefix or self.algorithm != "sha256" or self.encoding != "hex"):
-            found = f'header, prefix, algorithm or encoding with scheme "{self.scheme}"'
-            yield FieldProblem("", found, 'these keys with scheme "hmac" only')
-
-    def verifier(self, context: RouteContext) -> Verifier:
-        """The check, on the reactor's clock.
-
-        :raises ConfigurationError: a secret cannot be read or used.
-        """
-        try:
-            secrets = [secret.value for secret in ([self.secret] if self.secret is not None else []) + self.secrets]
-        except ValueError as error:
-            raise ConfigurationError(f"verify: {error}") from None
-        return Verifier(
-            self.scheme,
-            secrets,
-            context.reactor.seconds,
-            tolerance=self.tolerance,
-            header=self.header,
-            prefix=self.prefix,
-            algorithm=self.algorithm,
-            encoding=self.encoding,
-        )
-
-
-class HTTPPublishConfig(HTTPRouteConfig, kw_only=True, frozen=True):
-    """The keys of ``type = "http-publish"``.
-
-    :ivar confirm: when a message counts as accepted: ``none`` when it is in the bridge's buffer, ``server`` when the NATS server
-        has answered a PING sent after it.
-    :ivar verify: how requests are signed; without it they are not.
-    :ivar dedupe: what the ``Nats-Msg-Id`` is made of. Without it: what the signature covers, if there is one, otherwise nothing.
-    :ivar ok_status: the status of the answer to an accepted request.
-    :ivar batch: ``ndjson`` takes each line of a body as a message of its own. Lines are not parsed; empty ones are skipped.
-    :ivar max_batch: most messages in one body.
-    """
-
-    confirm: Annotated[str, Meta(extra_json_schema={"enum": list(CONFIRM_LEVELS)})] = "server"
-    verify: VerifySection | None = None
-    dedupe: str | None = None
-    ok_status: Annotated[int, Meta(ge=200, le=299)] = 202
-    batch: Literal["none", "ndjson"] = "none"
-    max_batch: Positive = 1000
-
-    def find_problems(self) -> Iterable[FieldProblem]:
-        yield from super().find_problems()
-        if self.confirm not in CONFIRM_LEVELS:
-            found = describe_found(self.confirm)
-            if self.confirm == "jetstream":
-                found += ", which this version does not offer yet"
-            close = near_miss(self.confirm, CONFIRM_LEVELS)
-            yield FieldProblem("confirm", found, CONFIRM_RULE, f'"{close}"' if close else "")
-        if self.dedupe is not None and _DEDUPE.fullmatch(self.dedupe) is None:
-            yield FieldProblem("dedupe", describe_found(self.dedupe), DEDUPE_RULE)
-        if self.dedupe in ("header:authorization", "header:cookie"):
-            yield FieldProblem("dedupe", describe_found(self.dedupe), "a header without credentials")
-
-    def find_warnings(self) -> Iterable[FieldProblem]:
-        if self.verify is not None and self.dedupe not in (None, "body", "none") and self.effective_dedupe not in self._signed():
-            scheme = self.verify.scheme
-            yield FieldProblem(
-                "dedupe", f'{describe_found(self.dedupe)}, which a signature of scheme "{scheme}" does not cover: '
-                "who replays a request can change it", '"body", or a header that is signed',
-            )  # fmt: skip
-
-    def _signed(self) -> list[str]:
-        return [f"header:{name}" for name in SIGNED_HEADERS[self.verify.scheme]] if self.verify is not None else []
-
-    @property
-    def effective_dedupe(self) -> str:
-        """``dedupe`` with its default: what a signature covers, if there is one."""
-        if self.dedupe is not None:
-            return self.dedupe.lower() if self.dedupe.startswith("header:") else self.dedupe
-        if self.verify is None:
-            return "none"
-        return "header:webhook-id" if self.verify.scheme == "standard-webhooks" else "body"
-
-
+@implementer(IDryRun)
 class HTTPPublishRoute(HTTPRoute):
     """One ``http-publish`` route."""
 
@@ -165,7 +51,8 @@ class HTTPPublishRoute(HTTPRoute):
     def __init__(self, name: str, config: HTTPPublishConfig, context: RouteContext) -> None:
         super().__init__(name, config, context)
         self._verifier = config.verify.verifier(context) if config.verify is not None else None
-        self._dedupe = config.effective_dedupe
+        self._ids = MessageIds(name, config.effective_dedupe)
+        self._has_users = config.auth is not None and len(config.auth.basic) > 1
         self._lazy_confirmer: ServerConfirmer | None = None
 
     @property
@@ -176,15 +63,52 @@ class HTTPPublishRoute(HTTPRoute):
 
     def guarantee(self) -> str:
         """What a caller may rely on, in words."""
-        if self.config.confirm == "none":
+        config = self.config
+        if config.confirm == "none":
             return (
-                f"at most once: {self.config.ok_status} means that the message is in the bridge's buffer; it is lost when the bridge or "
+                f"at most once: {config.ok_status} means that the message is in the bridge's buffer; it is lost when the bridge or "
                 "its connection ends before it is sent"
             )
-        return (
-            f"{self.config.ok_status} means that the NATS server has the message; who is subscribed gets it, it is not stored. After "
-            "503 and 504 it may have been published"
+        if config.confirm == "server":
+            return (
+                f"{config.ok_status} means that the NATS server has the message; who is subscribed gets it, it is not stored. After "
+                "503 and 504 it may have been published"
+            )
+        again = (
+            "a sender that tries again after 503 and 504 with the same id stores it once, within the duplicate window of the stream"
+            if config.effective_dedupe not in ("request", "none")
+            else "a sender that tries again after 503 and 504 stores it at least once"
         )
+        return (
+            f"{config.ok_status} means that a stream has stored the message (200: that it had it already), on as many servers as the "
+            f"stream has replicas, which write to their disks as their sync_interval says; {again}"
+        )
+
+    def dry_run(self) -> Deferred[list[str]]:
+        """What about the stream would keep messages from being confirmed, or from being stored once."""
+        return Deferred.fromCoroutine(self._look_at_stream())
+
+    async def _look_at_stream(self) -> list[str]:
+        config = self.config
+        if config.confirm != "jetstream":
+            return []
+        js = self.context.jetstream(config.nats)
+        try:
+            stream = (await (await js.stream(await js.stream_name_by_subject(self._template.pattern))).info()).config
+        except StreamNotFoundError:
+            return []  # told for all routes
+        found: list[str] = []
+        if stream.no_ack:
+            found.append(f"stream {stream.name} acknowledges nothing (no_ack), so that no message would be confirmed")
+        wanted = config.expected.stream if config.expected is not None else None
+        if wanted is not None and wanted != stream.name:
+            found.append(f"expected.stream is {wanted}, and {stream.name} has the subject")
+        if config.effective_dedupe != "none" and 0 < stream.duplicate_window < config.timeout:
+            found.append(
+                f"stream {stream.name} forgets the ids of messages after {stream.duplicate_window:g} s, and one may be published again "
+                f"within timeout, {config.timeout:g} s: it could be stored twice"
+            )
+        return found
 
     def forward(self, request: HTTPRequest, subject: str, headers: Headers) -> None:
         """Verify, publish, confirm, answer."""
@@ -204,12 +128,18 @@ class HTTPPublishRoute(HTTPRoute):
             request.respond(request.problem(BATCH_TOO_LARGE, max_messages=self.config.max_batch))
             return
         try:
-            message_id = self._message_id(request, subject, body)
+            user = self._user(request)
+            message_id = self._ids.make(request, subject, user)
+            expected = self._expected(request, user)
         except TemplateValueError as error:
             request.respond(request.problem(BAD_VALUE, detail=str(error)))
             return
-        headers[PATH_HEADER] = self.context.bridge.name
-        done = Deferred.fromCoroutine(self._publish(request, subject, headers, messages, message_id))
+        if self.activity.watched:
+            self.activity.hop("received", subject, data=body, headers=headers, request_id=request.request_id)
+        if self.config.confirm == "jetstream":
+            done = Deferred.fromCoroutine(self._store(request, subject, headers, messages, message_id, expected))
+        else:
+            done = Deferred.fromCoroutine(self._publish(request, subject, headers, messages, message_id))
         done.addErrback(request.failed)
 
     def _messages(self, body: bytes) -> Sequence[bytes]:
@@ -219,25 +149,93 @@ class HTTPPublishRoute(HTTPRoute):
         lines = (line.rstrip(b"\r") for line in body.split(b"\n"))
         return [line for line in lines if line.strip()]
 
-    def _message_id(self, request: HTTPRequest, subject: str, body: bytes) -> str:
-        kind, _, name = self._dedupe.partition(":")
-        if kind == "none":
+    def _user(self, request: HTTPRequest) -> str:
+        if not self._has_users or self._auth is None:
             return ""
-        if kind == "body":
-            # The subject is part of it: the same body may rightly go to two subjects of one stream.
-            digest = hashlib.sha256(subject.encode("utf-8") + b"\n" + body).hexdigest()
-            return f"{self.name}:{digest}"
-        found: Sequence[str]
-        if kind == "header":
-            found = [value.decode("latin-1") for value in request.headers.get(name.encode("ascii"), ())]
-        else:
-            found = parse_query(request.query).get(name, ())
-        if len(found) != 1 or not found[0]:
-            raise TemplateValueError(self._dedupe, "missing", "it has to be there once, and not empty")
-        value = found[0]
-        if _PLAIN_ID.fullmatch(value) is None:
-            value = hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
-        return f"{self.name}:{value}"
+        return self._auth.user(request.headers.get(b"authorization", ()))
+
+    def _expected(self, request: HTTPRequest, user: str) -> dict[str, Any]:
+        """What the publish asks of the stream, as keywords."""
+        section = self.config.expected
+        if section is None:
+            return {}
+        asked: dict[str, Any] = {}
+        if section.stream is not None:
+            asked["expected_stream"] = section.stream
+        for key in ("last_seq", "last_subject_seq"):
+            wanted: int | str | None = getattr(section, key)
+            if wanted is not None:
+                asked[f"expected_{key}"] = wanted if isinstance(wanted, int) else request_sequence(request, normal_source(wanted))
+        if section.last_msg_id is not None:
+            value = request_value(request, normal_source(section.last_msg_id))
+            asked["expected_last_msg_id"] = self._ids.of_value(value, user)
+        return asked
+
+    # --- confirm = "jetstream" ----------------------------------------------------------------------------------
+
+    async def _store(
+        self,
+        request: HTTPRequest,
+        subject: str,
+        headers: Headers,
+        messages: Sequence[bytes],
+        message_id: str,
+        expected: dict[str, Any],
+    ) -> None:
+        js = self.context.jetstream(self.config.nats)
+        size, count, timeout = len(request.body), len(messages), self.config.timeout
+        waiting: list[Deferred[PubAck]] = []
+        failed: NatsError | None = None
+        try:
+            for number, message in enumerate(messages, start=1):
+                one_id: str | None = None
+                if message_id:
+                    one_id = message_id if count == 1 else f"{message_id}:{number}"
+                if number > 1:
+                    await js.publish_async_room()
+                waiting.append(js.publish_async(subject, message, headers, msg_id=one_id, timeout=timeout, **expected))
+        except NatsError as error:
+            failed = error
+        acks: list[PubAck] = []
+        # Each ends in time by itself. All are waited for, as each has an error of its own, and the sender wants the number.
+        for one in waiting:
+            try:
+                acks.append(await one)
+            except NatsError as error:
+                if failed is None:
+                    failed = error
+        duplicates = 0 if self._ids.is_own else sum([ack.duplicate for ack in acks])
+        self.metrics.messages_out.inc(len(acks))
+        if duplicates:
+            self.metrics.duplicates.inc(duplicates)
+        if failed is not None:
+            details = {"published": len(acks)} if count > 1 else {}
+            request.respond(self._not_stored(request, failed, bool(waiting), details))
+            return
+        self.metrics.bytes_out.inc(size)
+        last = acks[-1]
+        all_known = duplicates == count
+        content: dict[str, Any] = {"stream": last.stream, "seq": last.seq, "duplicate": all_known}
+        if count > 1 or self.config.batch != "none":
+            content.update(messages=count, duplicates=duplicates)
+        if self.activity.watched:
+            self.activity.hop("stored", subject, size=size, stream=last.stream, seq=last.seq, request_id=request.request_id)
+        request.respond(Response(200 if all_known else self.config.ok_status, _JSON, encode_json(content)))
+
+    def _not_stored(self, request: HTTPRequest, error: NatsError, sent: bool, details: dict[str, Any]) -> Response:
+        """The response for messages that were not confirmed.
+
+        :param sent: some may have gone out; False: the client would not even take the first.
+        """
+        answer = stream_answer(error) if sent or isinstance(error, JetStreamError) else None
+        if answer is None:
+            response = self.nats_problem(request, error, NOT_CONFIRMED, CONFIRM_TIMEOUT, **details)
+            if response is None:
+                raise error
+            return response
+        return self.make_problem(request, answer.problem, error, answer.hint, **answer.details, **details)
+
+    # --- confirm = "none" and "server" --------------------------------------------------------------------------
 
     async def _publish(self, request: HTTPRequest, subject: str, headers: Headers, messages: Sequence[bytes], message_id: str) -> None:
         size = len(request.body)
@@ -273,7 +271,7 @@ class HTTPPublishRoute(HTTPRoute):
         self.metrics.messages_out.inc(published)
         self.metrics.bytes_out.inc(size)
         content = {"confirm": self.config.confirm, "messages": published}
-        request.respond(Response(self.config.ok_status, [(b"Content-Type", b"application/json")], encode_json(content)))
+        request.respond(Response(self.config.ok_status, _JSON, encode_json(content)))
 
 
 @implementer(IRouteFactory)

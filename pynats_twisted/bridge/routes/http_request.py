@@ -19,6 +19,7 @@ from pynats_twisted.bridge.config_errors import FieldProblem, describe_found
 from pynats_twisted.bridge.config_types import MIB, PositiveByteSize
 from pynats_twisted.bridge.headers import NEVER_RETURNED, ResponseHeaders
 from pynats_twisted.bridge.interfaces import IRouteFactory
+from pynats_twisted.bridge.loops import PATH_HEADER
 from pynats_twisted.bridge.problem import BAD_REPLY, CONNECTION_LOST, REPLY_TOO_LARGE, SERVICE_ERROR, TIMEOUT, Response
 from pynats_twisted.bridge.routes.http_common import HTTPRoute
 from pynats_twisted.bridge.routes.http_config import HTTPRouteConfig, header_problems
@@ -95,10 +96,15 @@ class HTTPRequestRoute(HTTPRoute):
     def forward(self, request: HTTPRequest, subject: str, headers: Headers) -> None:
         """Send the request to NATS."""
         headers["Nats-Bridge-Method"] = request.method
-        headers["Nats-Bridge-Path"] = request.path.decode("ascii")
+        # Services read the first value of this header; other bridges know the second one from it.
+        path = headers[PATH_HEADER]
+        headers[PATH_HEADER] = request.path.decode("ascii")
+        headers.add(PATH_HEADER, path)
         if request.query:
             headers["Nats-Bridge-Query"] = request.query.decode("ascii")
         headers["Nats-Bridge-Remote"] = request.peer
+        if self.activity.watched:
+            self.activity.hop("received", subject, data=request.body, headers=headers, request_id=request.request_id)
         exchange = _Exchange(self, request, subject, headers)
         request.prepared = (subject, exchange)
         exchange.send()
