@@ -10,18 +10,19 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, I
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from zope.interface import implementer
 
-from pynats_twisted.bridge.lines_config import plain_host
-from pynats_twisted.bridge.lines_messages import Lines, LineSettings
+from pynats_twisted.bridge.lines_endpoints import plain_host
 from pynats_twisted.errors import TemplateValueError
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IDelayedCall
     from twisted.python.failure import Failure
 
+    from pynats_twisted.bridge.lines_messages import LineSettings, PeerMessages
+
 CLOSE_TIMEOUT: Final = 10.0
 """Seconds that a peer has to take its last reply before its connection is cut."""
 
-_WINDOW, _REPLIES, _STOPPED = 1, 2, 4
+_WINDOW, _REPLIES, _STOPPED, _HELD = 1, 2, 4, 8
 
 
 @implementer(IPushProducer, IHalfCloseableProtocol)
@@ -32,7 +33,7 @@ class LinePeer(Protocol):
     side (``nc`` at the end of its input) still gets them.
     """
 
-    def __init__(self, factory: LinePeers, lines: Lines) -> None:
+    def __init__(self, factory: LinePeers, lines: PeerMessages) -> None:
         self._factory = factory
         self._lines = lines
         self._settings = settings = lines.settings
@@ -66,6 +67,8 @@ class LinePeer(Protocol):
         if self._settings.timeout is not None:
             self._last_data = self._settings.reactor.seconds()
             self._timeout_call = self._settings.reactor.callLater(self._settings.timeout, self._check_timeout)
+        if self._factory.held:
+            self.hold()
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes came."""
@@ -136,6 +139,14 @@ class LinePeer(Protocol):
             self._close()
 
     # --- called by the route -----------------------------------------------------------------------------------
+
+    def hold(self) -> None:
+        """Read nothing until :meth:`go_on`."""
+        self._pause(_HELD)
+
+    def go_on(self) -> None:
+        """Read again."""
+        self._resume(_HELD)
 
     def stop(self) -> None:
         """Take nothing more, and finish what came."""
@@ -249,6 +260,7 @@ class LinePeers(Factory):
 
     :ivar peers: those that are open.
     :ivar when_left: is called after one has ended; None: nothing is.
+    :ivar held: whether nothing is read from them for now.
     """
 
     noisy = False
@@ -256,6 +268,7 @@ class LinePeers(Factory):
     def __init__(self, settings: LineSettings, max_connections: int) -> None:
         self.peers: dict[LinePeer, None] = {}
         self.when_left: Callable[[], None] | None = None
+        self.held = False
         self._settings = settings
         self._max_connections = max_connections
         self._all_left: Deferred[None] | None = None
@@ -272,10 +285,19 @@ class LinePeers(Factory):
             settings.report("too-many-connections", f"there are {self._max_connections} already")
             return RefusedPeer()
         try:
-            return LinePeer(self, Lines(settings, host))
+            return LinePeer(self, settings.lines(settings, host))
         except TemplateValueError as error:
             settings.report("bad-peer", str(error))
             return RefusedPeer()
+
+    def hold(self, held: bool) -> None:
+        """Read from no connection, or from all again. Connections are made and kept all the same."""
+        self.held = held
+        for peer in list(self.peers):
+            if held:
+                peer.hold()
+            else:
+                peer.go_on()
 
     def peer_came(self, peer: LinePeer) -> None:
         """A connection is up."""

@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 WINDOW_BYTES: Final = 1024 * 1024
 """Most payload bytes of one window that are published and not confirmed (one message may pass it)."""
 
-QUEUE_BYTES: Final = 4 * 1024 * 1024
+QUEUE_BYTES: Final = 16 * 1024 * 1024
 """Most payload bytes that wait in a window whose owner cannot stop its peer."""
 
 QUEUE_MESSAGES: Final = 65536
 """Most messages that wait in such a window."""
 
-_GONE: Final = (ConnectionClosedError, ConnectionDrainingError)
+GONE: Final = (ConnectionClosedError, ConnectionDrainingError)
+"""Errors after which the client publishes nothing more."""
 
 
 class Message(NamedTuple):
@@ -95,6 +96,11 @@ class PublishWindow:
     def in_flight(self) -> int:
         """Messages that were offered and are not done."""
         return len(self._waiting) + len(self._unconfirmed)
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether something has to be published again before anything else goes on."""
+        return False
 
     def offer(self, messages: list[Message]) -> None:
         """Take messages. They are published at once as far as the window has room, and wait otherwise."""
@@ -245,7 +251,7 @@ class PublishWindow:
         if error is None:
             self._take(asked, denied)
             self.pump()
-        elif isinstance(error, _GONE):
+        elif isinstance(error, GONE):
             self.fail(_reason(error))
         elif isinstance(error, NatsTimeoutError):
             # Nothing is known to be lost: ask again, until the answer comes or the connection ends.
@@ -267,6 +273,8 @@ class PublishWindow:
         """The oldest ``asked`` entries are done; those to a denied subject have failed."""
         unconfirmed = self._unconfirmed
         entries = [unconfirmed.popleft() for _ in range(asked)]
+        if self._lane.activity.watched:
+            self._hops(entries, denied)
         if not self._refused and not denied:
             size = sum([len(entry.payload) for entry in entries if isinstance(entry, Message)])
             self._unconfirmed_bytes -= size
@@ -284,6 +292,12 @@ class PublishWindow:
                 self._owner.window_refused("permission")
             else:
                 self._done(1, len(entry.payload), since)
+
+    def _hops(self, entries: list[Message | _Refused], denied: frozenset[str]) -> None:
+        for entry in entries:
+            if isinstance(entry, Message):
+                step = "denied" if entry.subject in denied else "confirmed"
+                self._lane.activity.hop(step, entry.subject, size=len(entry.payload))
 
     def _time_of(self, count: int) -> float:
         """When the oldest of the next ``count`` messages was offered."""
@@ -317,6 +331,6 @@ class PublishWindow:
 
 def _reason(error: BaseException) -> str:
     """A reason for the metrics."""
-    if isinstance(error, _GONE):
+    if isinstance(error, GONE):
         return "closed"
     return "max-payload" if isinstance(error, MaxPayloadExceededError) else "not-publishable"

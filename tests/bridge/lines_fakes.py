@@ -1,4 +1,4 @@
-"""A NATS client, a reactor and a route context for tests of ``lines-in``, all in memory."""
+"""A NATS client, a reactor and a route context for tests of routes for lines, all in memory."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from twisted.python.failure import Failure
 
 from pynats_twisted.bridge.config import BridgeSection
 from pynats_twisted.bridge.context import RouteContext
+from pynats_twisted.bridge.lines_base_config import LinesBaseConfig
 from pynats_twisted.bridge.lines_config import LinesInConfig
+from pynats_twisted.bridge.lines_route import LinesRoute
 from pynats_twisted.bridge.metrics import BridgeMetrics
 from pynats_twisted.bridge.routes.lines_in import LinesInRoute
 from pynats_twisted.client.outbound import DONE
 from pynats_twisted.client.status import ClientStats, ClientStatus, Closed, Disconnected, Reconnected, ServerErrorEvent
 from pynats_twisted.errors import DisconnectedError, PermissionsViolationError
+from pynats_twisted.jetstream.api import PubAck
 
 
 class FakeClient:
@@ -33,6 +36,10 @@ class FakeClient:
         self.room: Deferred[None] | None = None
         self.publish_error: Exception | None = None
         self._listeners: list[Callable[[Any], Any]] = []
+        self.js = FakeJetStream(self)
+
+    def jetstream(self) -> FakeJetStream:
+        return self.js
 
     @property
     def is_connected(self) -> bool:
@@ -97,6 +104,54 @@ class FakeClient:
         """The client is closed for good."""
         self.status = ClientStatus.CLOSED
         self.emit(Closed(None, 0))
+
+
+class FakeJetStream:
+    """What a bridge uses of JetStream. Publishes are answered when the test says so, in any order.
+
+    :ivar sent: every publish: its subject, payload, headers and message id.
+    :ivar waiting: those without an answer, as payload and Deferred.
+    """
+
+    def __init__(self, client: FakeClient) -> None:
+        self.client = client
+        self.sent: list[tuple[str, bytes, dict[str, str], str | None]] = []
+        self.waiting: list[tuple[bytes, Deferred[PubAck]]] = []
+        self.error: Exception | None = None
+        self._seq = 0
+
+    @property
+    def payloads(self) -> list[bytes]:
+        return [payload for _, payload, _, _ in self.sent]
+
+    @property
+    def ids(self) -> list[str | None]:
+        return [msg_id for _, _, _, msg_id in self.sent]
+
+    def publish(self, subject: str, payload: bytes, headers: Any, *, msg_id: str | None, retries: int, timeout: float) -> Deferred[PubAck]:
+        if self.error is not None:
+            raise self.error
+        self.sent.append((subject, payload, dict(headers.items()) if headers is not None else {}, msg_id))
+        ack: Deferred[PubAck] = Deferred()
+        self.waiting.append((payload, ack))
+        return ack
+
+    def ack(self, count: int = 1, *, duplicate: bool = False) -> None:
+        """The stream has stored the oldest."""
+        for _ in range(count):
+            self._seq += 1
+            self.waiting.pop(0)[1].callback(PubAck(stream="LINES", seq=self._seq, duplicate=duplicate))
+
+    def refuse(self, error: Exception, count: int = 1) -> None:
+        """The oldest are not stored."""
+        for _ in range(count):
+            self.waiting.pop(0)[1].errback(error)
+
+    def ack_all(self, clock: Any) -> None:
+        """The stream stores everything, and what follows."""
+        while self.waiting:
+            self.ack(len(self.waiting))
+            clock.advance(0)
 
 
 class FakePort:
@@ -171,6 +226,10 @@ class Peer:
 class LinesBench:
     """A ``lines-in`` route with everything around it in memory."""
 
+    type_name = "lines-in"
+    config_type: type[LinesBaseConfig] = LinesInConfig
+    route_type: type[LinesRoute] = LinesInRoute
+
     def __init__(self, *, start: bool = True, **keys: Any) -> None:
         self.reactor = LinesReactor()
         self.client = FakeClient(self.reactor)
@@ -181,11 +240,11 @@ class LinesBench:
             metrics=self.metrics,
             clients={"default": self.client},
         )
-        keys = {"type": "lines-in", "endpoint": "tcp:9000", "subject": "plant.lines", **keys}
-        self.config = LinesInConfig(**keys)
+        keys = {"type": self.type_name, "endpoint": "tcp:9000", "subject": "plant.lines", **keys}
+        self.config = self.config_type(**keys)
         problems = list(self.config.find_problems())
         assert not problems, problems
-        self.route = LinesInRoute("r", self.config, self.context)
+        self.route = self.route_type("r", self.config, self.context)
         if start:
             self.route.startService()
 
@@ -200,5 +259,5 @@ class LinesBench:
 
     def number(self, name: str, **labels: str) -> float:
         """The value of a metric of the route."""
-        labels = {"route": "r", "type": "lines-in", **labels}
+        labels = {"route": "r", "type": self.type_name, **labels}
         return self.metrics.registry.get_sample_value(f"nats_bridge_{name}", labels) or 0.0

@@ -279,4 +279,3 @@ class DescribeTests(SynchronousTestCase):
         self.assertEqual(line_command("udp:514"), "echo hello | nc -u -w 1 127.0.0.1 514")
         for endpoint in ("unix:/run/x", "tcp:0", "client:tcp:127.0.0.1:9000"):
             self.assertEqual(line_command(endpoint), "", endpoint)
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ from zope.interface.verify import verifyObject
 
 from pynats_twisted.bridge.config import load_config
 from pynats_twisted.bridge.framing import COUNTED, DELIMITERS, PREFIXES
-from pynats_twisted.bridge.interfaces import IRoute, IRouteFactory
+from pynats_twisted.bridge.interfaces import IDescribed, IPausable, IRoute, IRouteFactory
 from pynats_twisted.bridge.lines_config import LinesInConfig, LinesReply
 from pynats_twisted.bridge.lines_peers import CLOSE_TIMEOUT
-from pynats_twisted.bridge.routes.lines_in import factory, guarantee
-from pynats_twisted.errors import ConfigurationError
+from pynats_twisted.bridge.routes.lines_in import factory
+from pynats_twisted.errors import ConfigurationError, MessageExceedsMaximumError, NoStreamResponseError
 from tests.bridge.lines_fakes import LinesBench, Peer
 
 REPLY = LinesReply(ok="OK\n", error="NO\n")
@@ -77,11 +78,13 @@ class ConfigTests(SynchronousTestCase):
             self.assertIn("udp:PORT", found["endpoint"][1])
 
     def test_jetstream(self) -> None:
-        """``confirm = "jetstream"`` says what this version allows instead."""
-        self.assertEqual(
-            problems(confirm="jetstream")["confirm"],
-            ('"jetstream"', '"none" or "server"; lines cannot be confirmed by JetStream in this version'),
-        )
+        """What is for streams is refused where lines are confirmed otherwise."""
+        self.assertEqual(problems(confirm="jetstream", retry_for=10.0, message_ids=False), {})
+        self.assertEqual(sorted(problems(retry_for=10.0, message_ids=False)), ["message_ids", "retry_for"])
+        config = LinesInConfig(type="lines-in", endpoint="tcp:9000", subject="a.b", confirm="jetstream")
+        self.assertEqual(config.effective_retry_for, inf)
+        config = LinesInConfig(type="lines-in", endpoint="udp:9000", subject="a.b", confirm="jetstream")
+        self.assertEqual(config.effective_retry_for, 5.0)
 
     def test_framings_that_do_not_fit(self) -> None:
         """Framings that make no sense for the endpoint are refused."""
@@ -130,7 +133,7 @@ class ConfigTests(SynchronousTestCase):
         """The guarantee is said in words, and differs where it differs."""
 
         def words(**keys: Any) -> str:
-            return guarantee(LinesInConfig(**{"type": "lines-in", "endpoint": "tcp:9000", "subject": "a.b", **keys}))
+            return LinesBench(start=False, **keys).route.guarantee()
 
         self.assertTrue(words(endpoint="udp:1").startswith("At most once. UDP"))
         self.assertTrue(words(confirm="none").startswith("At most once."))
@@ -138,6 +141,11 @@ class ConfigTests(SynchronousTestCase):
         self.assertTrue(words(reply=REPLY).startswith("At least once up to the NATS server, for a peer that sends again"))
         self.assertIn("The peer gets no answer", words())
         self.assertIn("stores nothing", words())
+        self.assertTrue(words(confirm="jetstream", reply=REPLY).startswith("At least once into a stream, for a peer that sends again"))
+        self.assertIn("as long as the bridge runs; the stream stores it once", words(confirm="jetstream"))
+        self.assertIn("for 30 s, and refused then", words(confirm="jetstream", retry_for=30.0))
+        self.assertIn("may store it twice", words(confirm="jetstream", message_ids=False))
+        self.assertIn("What no stream has stored after 5 s", words(confirm="jetstream", endpoint="udp:1"))
 
 
 class DocumentationTests(SynchronousTestCase):
@@ -565,14 +573,14 @@ class DatagramTests(SynchronousTestCase):
         """While NATS is down datagrams wait; beyond the bound the oldest are dropped and counted."""
         bench, protocol = self.bench()
         bench.client.lose()
-        for index in range(70):
-            protocol.datagramReceived(b"%02d" % index + b"x" * 65000, ("10.0.0.7", 1))
+        for index in range(300):
+            protocol.datagramReceived(b"%03d" % index + b"x" * 65000, ("10.0.0.7", 1))
         bench.reactor.advance(0)
         bench.client.come_back()
         bench.client.pong_all()
         dropped = int(bench.number("messages_dropped_total", reason="backpressure"))
         self.assertGreater(dropped, 0)
-        self.assertEqual([payload[:2] for payload in bench.client.payloads], [b"%02d" % index for index in range(dropped, 70)])
+        self.assertEqual([payload[:3] for payload in bench.client.payloads], [b"%03d" % index for index in range(dropped, 300)])
 
     def test_stop(self) -> None:
         """A stop closes the port and finishes what came."""
@@ -585,6 +593,128 @@ class DatagramTests(SynchronousTestCase):
         bench.client.pong()
         self.successResultOf(stopped)
         self.assertEqual(bench.reactor.getDelayedCalls(), [])
+
+
+class StreamTests(SynchronousTestCase):
+    """``confirm = "jetstream"``."""
+
+    def test_answered_when_stored(self) -> None:
+        """A line is answered when a stream has stored it, in the order of the lines."""
+        bench = LinesBench(confirm="jetstream", reply=REPLY)
+        peer, js = bench.peer(), bench.client.js
+        peer.sends(b"one\ntwo\n")
+        self.assertEqual([(subject, data) for subject, data, _, _ in js.sent], [("plant.lines", b"one"), ("plant.lines", b"two")])
+        self.assertEqual(js.sent[0][2]["Nats-Bridge-Path"], "edge")
+        self.assertEqual((peer.got, bench.client.flushes), (b"", []))
+        js.waiting.reverse()
+        js.ack()
+        bench.reactor.advance(0)
+        self.assertEqual(peer.got, b"")
+        js.ack()
+        bench.reactor.advance(0)
+        self.assertEqual(peer.got, b"OK\nOK\n")
+
+    def test_too_large_for_the_stream(self) -> None:
+        """What no stream will ever take is answered with the error; the lines around it are stored."""
+        bench = LinesBench(confirm="jetstream", reply=REPLY)
+        peer, js = bench.peer(), bench.client.js
+        peer.sends(b"one\ntwo\nthree\n")
+        js.ack()
+        js.refuse(MessageExceedsMaximumError(400, 10054, "message size exceeds maximum allowed"))
+        js.ack()
+        bench.reactor.advance(0)
+        self.assertEqual(peer.got, b"OK\nNO\nOK\n")
+        self.assertEqual(bench.number("messages_failed_total", reason="max-msg-size"), 1)
+        self.assertEqual(bench.route.problems(), [])
+
+    def test_no_stream(self) -> None:
+        """While no stream takes the lines, their peer is not read from, and the route says why."""
+        bench = LinesBench(confirm="jetstream", reply=REPLY, window=2)
+        peer, js = bench.peer(), bench.client.js
+        peer.sends(b"1\n2\n3\n")
+        js.refuse(NoStreamResponseError("plant.lines"), 2)
+        bench.reactor.advance(0)
+        self.assertTrue(peer.transport.is_paused)
+        (problem,) = bench.route.problems()
+        self.assertIn("lines are not stored: plant.lines", problem)
+        self.assertEqual(bench.metrics.registry.get_sample_value("nats_bridge_route_up", {"route": "r", "type": "lines-in"}), 0.0)
+        (error,) = bench.context.activity("r").errors
+        self.assertEqual((error.kind, error.hint[:13]), ("no-stream", "make a stream"))
+        bench.reactor.advance(0.25)
+        js.ack_all(bench.reactor)
+        self.assertEqual(peer.got, b"OK\nOK\nOK\n")
+        self.assertEqual(bench.route.problems(), [])
+        self.assertFalse(peer.transport.is_paused)
+
+    def test_stop(self) -> None:
+        """A stop waits for the acks; when it is cut short, the rest is dropped and counted."""
+        bench = LinesBench(confirm="jetstream")
+        peer = bench.peer()
+        peer.sends(b"1\n2\n")
+        stopped = bench.route.stopService()
+        bench.client.js.ack()
+        bench.reactor.advance(0)
+        self.assertNoResult(stopped)
+        stopped.cancel()
+        peer.leaves()
+        self.successResultOf(stopped)
+        self.assertEqual(bench.number("messages_dropped_total", reason="stopped"), 1)
+        self.assertEqual(bench.reactor.getDelayedCalls(), [])
+
+
+class PauseTests(SynchronousTestCase):
+    """A route that is paused and goes on."""
+
+    def test_connections(self) -> None:
+        """Nothing is read from connections, new ones included, and nothing is lost; resuming reads again."""
+        bench = LinesBench()
+        verifyObject(IPausable, bench.route)
+        old = bench.peer()
+        bench.route.pause()
+        new = bench.peer()
+        self.assertEqual((old.transport.is_paused, new.transport.is_paused, bench.route.paused), (True, True, True))
+        bench.route.pause()
+        bench.route.resume()
+        self.assertEqual((old.transport.is_paused, new.transport.is_paused, bench.route.paused), (False, False, False))
+
+    def test_a_full_window_stays_a_reason(self) -> None:
+        """Resuming does not read from a peer whose window is full."""
+        bench = LinesBench(window=1)
+        peer = bench.peer()
+        bench.route.pause()
+        peer.sends(b"1\n2\n")
+        bench.route.resume()
+        self.assertTrue(peer.transport.is_paused)
+        bench.client.pong_all()
+        self.assertFalse(peer.transport.is_paused)
+
+    def test_datagrams(self) -> None:
+        """Datagrams cannot be held back: they are dropped and counted."""
+        bench = LinesBench(endpoint="udp:5514")
+        ((_, protocol, _),) = bench.reactor.udp
+        bench.route.pause()
+        protocol.datagramReceived(b"a", ("10.0.0.7", 1))
+        bench.route.resume()
+        protocol.datagramReceived(b"b", ("10.0.0.7", 1))
+        bench.reactor.advance(0)
+        self.assertEqual(bench.client.payloads, [b"b"])
+        self.assertEqual(bench.number("messages_dropped_total", reason="paused"), 1)
+
+    def test_description(self) -> None:
+        """A route says where lines come from, where they go, and how it is."""
+        bench = LinesBench(subject="plant.{peer}")
+        verifyObject(IDescribed, bench.route)
+        bench.peer()
+        bench.route.pause()
+        described = bench.route.describe()
+        self.assertEqual((described.source, described.target), ("tcp:9000", "plant.*"))
+        self.assertEqual(described.state, {"confirm": "server", "connections": "1", "paused": "by request"})
+        self.assertIn(("send a line", r"printf 'hello\n' | nc -w 1 127.0.0.1 9000"), described.commands)
+        self.assertIn(("see the messages", "nats sub 'plant.*'"), described.commands)
+
+    def test_description_before_the_start(self) -> None:
+        """It can be asked at any time."""
+        self.assertEqual(LinesBench(start=False).route.describe().commands, [("see the messages", "nats sub 'plant.lines'")])
 
 
 class LifeTests(SynchronousTestCase):

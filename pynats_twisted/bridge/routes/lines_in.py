@@ -2,229 +2,48 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
-from twisted.application.internet import ClientService, backoffPolicy
-from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
-from twisted.internet.endpoints import clientFromString, serverFromString
-from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pynats_twisted.bridge.interfaces import IRoute, IRouteFactory
-from pynats_twisted.bridge.lines_config import DIAL, AllowList, LinesInConfig, lines_endpoint_problem, udp_address
-from pynats_twisted.bridge.lines_datagrams import LineDatagrams
-from pynats_twisted.bridge.lines_messages import LineSettings
-from pynats_twisted.bridge.lines_peers import LinePeers
-from pynats_twisted.bridge.publishing import PublishLane
+from pynats_twisted.bridge.lines_config import LinesInConfig
+from pynats_twisted.bridge.lines_endpoints import lines_endpoint_problem
+from pynats_twisted.bridge.lines_guarantee import guarantee
+from pynats_twisted.bridge.lines_messages import Lines
+from pynats_twisted.bridge.lines_route import LinesRoute
 from pynats_twisted.errors import ConfigurationError
 
-if TYPE_CHECKING:
-    from twisted.internet.interfaces import IDelayedCall, IListeningPort, IProtocol, IProtocolFactory
 
-    from pynats_twisted.bridge.context import RouteContext
-
-MAX_DATAGRAM: Final = 65535
-"""Longest datagram that UDP has, in bytes."""
-
-LISTEN_RETRY: Final = (1.0, 30.0)
-"""Seconds until listening is tried again: at first, and at most (each time twice as long)."""
-
-DIAL_RETRY: Final = backoffPolicy(initialDelay=0.5, maxDelay=30.0, factor=1.5)
-
-_log = Logger()
-
-
-@implementer(IRoute)
-class LinesInRoute(Service):
-    """A ``lines-in`` route. See :class:`~pynats_twisted.bridge.lines_config.LinesInConfig` for its keys.
-
-    :raises ConfigurationError: the configuration cannot be used.
-    """
+class LinesInRoute(LinesRoute):
+    """A ``lines-in`` route. See :class:`~pynats_twisted.bridge.lines_config.LinesInConfig` for its keys."""
 
     type_name = "lines-in"
+    config: LinesInConfig
 
-    def __init__(self, name: str, config: LinesInConfig, context: RouteContext) -> None:
-        self.setName(name)
-        self.name: str = name
-        self.config = config
-        self._context = context
-        self._reactor = context.reactor
-        self._metrics = context.metrics.route(name, self.type_name)
-        template = config.template()
-        self._lane = PublishLane(
-            context.reactor,
-            context.client(config.nats),
-            self._metrics,
-            confirm=config.confirm,
-            pattern=template.pattern,
-            limit=config.window,
-        )
+    def _line_settings(self) -> dict[str, Any]:
+        config = self.config
         reply = config.reply
-        self._settings = LineSettings(
-            reactor=context.reactor,
-            route=name,
-            bridge_name=context.bridge.name,
-            lane=self._lane,
-            metrics=self._metrics,
-            report=lambda reason, detail: context.bad_input(self, reason, detail),
-            framing=config.framing_settings(),
-            subject=template,
-            allow=AllowList(config.networks()),
-            reply_ok=reply.ok.encode() if reply is not None else b"",
-            reply_error=reply.error.encode() if reply is not None else b"",
-            idle_flush=config.idle_flush,
-            timeout=config.timeout,
-            debug=config.debug,
-        )
-        self._peers = LinePeers(self._settings, config.max_connections)
-        self._input_problem: str | None = "not started"
-        self._listening: Deferred[Any] | None = None
-        self._port: IListeningPort | None = None
-        self._datagrams: LineDatagrams | None = None
-        self._dialing: ClientService | None = None
-        self._retry: IDelayedCall | None = None
-        self._metrics.up.set_function(lambda: 0.0 if self.problems() or self._lane.problems() else 1.0)
-
-    @property
-    def port(self) -> IListeningPort | None:
-        """What the route listens on, or None while it does not."""
-        return self._port
+        return {
+            "framing": config.framing_settings(),
+            "lines": Lines,
+            "reply_ok": reply.ok.encode() if reply is not None else b"",
+            "reply_error": reply.error.encode() if reply is not None else b"",
+            "idle_flush": config.idle_flush,
+        }
 
     def guarantee(self) -> str:
         """The effective delivery guarantee in words."""
-        return guarantee(self.config)
+        reply = self.config.reply
+        return guarantee(self.config, reply.ok if reply is not None else "")
 
-    def problems(self) -> list[str]:
-        """What keeps the route from working at the moment; the state of the NATS connection is told by the bridge."""
-        found = [self._input_problem] if self._input_problem is not None else []
-        denied = self._lane.denied_problem()
-        return [*found, denied] if denied is not None else found
-
-    # --- start -------------------------------------------------------------------------------------------------
-
-    def startService(self) -> None:
-        """Begin to take lines. What cannot be listened on or connected to is tried again, and is a problem until then."""
-        super().startService()
-        self._lane.open()
-        if self.config.kind == "client":
-            self._dial()
-        else:
-            self._listen(LISTEN_RETRY[0])
-
-    def _dial(self) -> None:
-        endpoint = clientFromString(self._reactor, self.config.endpoint.removeprefix(DIAL))
-        self._input_problem = f"not connected to {self.config.endpoint}"
-        watched = _WatchedEndpoint(endpoint, self._dialed)
-        self._dialing = ClientService(watched, self._peers, retryPolicy=DIAL_RETRY, clock=self._reactor)
-        self._peers.when_left = self._hung_up
-        self._dialing.startService()
-
-    def _dialed(self, failure: Failure | None) -> None:
-        if failure is None:
-            self._input_problem = None
-        elif not failure.check(CancelledError):
-            self._input_problem = f"{self.config.endpoint} cannot be connected to: {failure.getErrorMessage()}"
-            self._context.bad_input(self, "not-connected", self._input_problem)
-
-    def _hung_up(self) -> None:
-        self._input_problem = f"the connection to {self.config.endpoint} has ended; it will be made again"
-
-    def _listen(self, delay: float) -> None:
-        self._retry = None
-        self._input_problem = "not listening yet"
+    def _examples(self, port: int | str) -> list[tuple[str, str]]:
+        if self.config.effective_framing not in ("newline", "datagram"):
+            return []
         if self.config.kind == "udp":
-            listening = maybeDeferred(self._listen_udp)
-        else:
-            listening = maybeDeferred(serverFromString(self._reactor, self.config.endpoint).listen, self._peers)
-        self._listening = listening
-        listening.addCallbacks(self._is_listening, self._cannot_listen, errbackArgs=(delay,))
-
-    def _listen_udp(self) -> IListeningPort:
-        address = udp_address(self.config.endpoint)
-        self._datagrams = LineDatagrams(self._settings)
-        try:
-            port: IListeningPort = self._reactor.listenUDP(
-                int(address.port), self._datagrams, interface=address.host, maxPacketSize=MAX_DATAGRAM
-            )
-        except Exception:
-            self._datagrams.stop()
-            raise
-        return port
-
-    def _is_listening(self, port: IListeningPort) -> None:
-        self._listening = None
-        self._port = port
-        self._input_problem = None
-
-    def _cannot_listen(self, failure: Failure, delay: float) -> None:
-        self._listening = None
-        if failure.check(CancelledError):
-            return
-        self._input_problem = f"{self.config.endpoint} cannot be listened on: {failure.getErrorMessage()}"
-        _log.error("route {route}: {problem}; next attempt in {delay} s", route=self.name, problem=self._input_problem, delay=delay)
-        self._retry = self._reactor.callLater(delay, self._listen, min(delay * 2, LISTEN_RETRY[1]))
-
-    # --- stop --------------------------------------------------------------------------------------------------
-
-    def stopService(self) -> Deferred[None]:
-        """Take nothing more, and finish what came.
-
-        :return: fires when every line that came is published and confirmed, its peer has its reply, and all is closed. Cancelling
-            it cuts that short: what is left is dropped and counted.
-        """
-        super().stopService()
-        self._input_problem = "stopped"
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
-        if self._listening is not None:
-            self._listening.cancel()
-        port, self._port = self._port, None
-        closing = [maybeDeferred(port.stopListening)] if port is not None else []
-        if self._datagrams is not None:
-            self._datagrams.stop()
-        for peer in list(self._peers.peers):
-            peer.stop()
-        return self._lane.when_empty().addBoth(self._close, closing)
-
-    def _close(self, result: object, closing: list[Deferred[Any]]) -> Deferred[None]:
-        self._lane.close()
-        for peer in list(self._peers.peers):
-            peer.close()
-        dialing, self._dialing = self._dialing, None
-        if dialing is not None:
-            closing.append(maybeDeferred(dialing.stopService))
-        left = self._peers.when_all_left()
-        closing.append(left)
-        if isinstance(result, Failure):
-            # The stop was cut short: nothing is waited for any more.
-            left.cancel()
-        return DeferredList(closing, consumeErrors=True).addCallback(lambda _: None)
-
-
-@implementer(IStreamClientEndpoint)
-class _WatchedEndpoint:
-    """An endpoint that tells what became of each attempt."""
-
-    def __init__(self, endpoint: Any, tell: Any) -> None:
-        self._endpoint = endpoint
-        self._tell = tell
-
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803
-        """Connect, and tell: None, or the failure."""
-        connecting: Deferred[IProtocol] = maybeDeferred(self._endpoint.connect, protocolFactory)
-        return connecting.addCallbacks(self._made, self._failed)
-
-    def _made(self, protocol: IProtocol) -> IProtocol:
-        self._tell(None)
-        return protocol
-
-    def _failed(self, failure: Failure) -> Failure:
-        self._tell(failure)
-        return failure
+            return [("send a datagram", f"printf 'hello' | nc -u -w 1 127.0.0.1 {port}")]
+        where = f"-U {port}" if self.config.is_unix else f"127.0.0.1 {port}"
+        return [("send a line", f"printf 'hello\\n' | nc -w 1 {where}")]
 
 
 @implementer(IRouteFactory)
@@ -245,31 +64,6 @@ class LinesInFactory:
             raise ConfigurationError(f"endpoint {made.endpoint!r}: {problem}")
         route: IRoute = LinesInRoute(name, made, context)  # type: ignore[arg-type]
         return route
-
-
-def guarantee(config: LinesInConfig) -> str:
-    """What a route with this configuration promises, in words."""
-    core = "The NATS server hands it to the subscribers of the moment and stores nothing"
-    if config.kind == "udp":
-        return (
-            "At most once. UDP itself loses datagrams; when NATS is down or too slow, the oldest waiting lines are dropped and counted. "
-            f"{core}."
-        )
-    if config.confirm == "none":
-        first = "At most once. A line is done when the NATS client has buffered it; what is buffered is lost when the bridge ends abruptly"
-        if config.reply is not None and config.reply.ok:
-            first += f", although its peer was told {config.reply.ok!r} already"
-        return f"{first}. {core}."
-    if config.reply is not None and config.reply.ok:
-        return (
-            f"At least once up to the NATS server, for a peer that sends again what was not answered with {config.reply.ok!r}: "
-            f"the answer is written when the server has the line. {core}."
-        )
-    return (
-        "At least once up to the NATS server for every line that the bridge has read, as long as the bridge runs: what was not "
-        "confirmed when a connection was lost is published again, so a line may come twice. The peer gets no answer (no reply.ok), so "
-        f"lines on their way are lost when it, the bridge or the network fails. {core}."
-    )
 
 
 factory = LinesInFactory()
