@@ -18,7 +18,7 @@ from pynats_twisted.bridge.config import RouteConfig
 from pynats_twisted.bridge.interfaces import IRouteFactory
 from pynats_twisted.errors import ConfigurationError
 
-_BUILTIN_MODULES = ("http_request", "http_publish", "lines_in")
+_BUILTIN_MODULES = ("http_request", "http_publish", "lines_in", "syslog", "webhook", "sse")
 _TYPE_NAME = re.compile(r"[a-z][a-z0-9-]{0,63}", re.ASCII)
 
 
