@@ -37,7 +37,7 @@ class Permission:
             return f"{denied} is denied"
         if self.allow is None or any(pattern_covers(allow, pattern) for allow in self.allow):
             return None
-        return f"allowed are only {', '.join(self.allow) or 'no subjects'}"
+        return f"allowed are only {', '.join(sorted(self.allow)) or 'no subjects'}"
 
 
 @dataclass(frozen=True)

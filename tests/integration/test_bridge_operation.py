@@ -437,7 +437,7 @@ class DryRunTests(OperationTestCase):
         """What the user may not do is found without doing it; where the server does not tell, that is said."""
         await self.start()
         _, findings = await self.run_dry("limited")
-        allowed = "allowed are only orders.*, $JS.API.>, $SYS.REQ.USER.INFO"
+        allowed = "allowed are only $JS.API.>, $SYS.REQ.USER.INFO, orders.*"
         self.assertIn(f"error: routes.ask: the user may not publish to svc.*: {allowed}", findings)
         self.assertIn("error: routes.in: the user may not publish to orders.*: orders.secret is denied", findings)
         self.assertIn(f"error: routes.out: the user may not publish to $JS.ACK.ORDERS.out.>: {allowed}", findings)
