@@ -7,6 +7,7 @@
 #   make lint    ruff and mypy
 #   make docs    the documentation, into docs/_build/html
 #   make bench   measure this package and other NATS clients side by side; options in BENCH="--rounds 3 ..."
+#   make bench-bridge   put the bridge under load and under faults; options in BENCH="--rows kills ..."
 #   make clean   remove all of the above
 
 CANDIDATES := python3 python3.13 python3.12 python3.11 python3.10 python
@@ -35,7 +36,7 @@ PER_SECOND_TWIN := $(filter-out $(BRIDGE_TESTS),$(subst /,.,$(patsubst %.py,%,$(
 # What needs no NATS server.
 UNIT := tests.test_imports tests.test_suite tests.behaviour tests.blocking tests.bridge tests.client tests.jetstream tests.keyvalue tests.objectstore tests.protocol tests.services tests.testing
 
-.PHONY: demo test unit lint docs bench clean FORCE
+.PHONY: demo test unit lint docs bench bench-bridge clean FORCE
 .DELETE_ON_ERROR:
 
 test: $(VENV)/.installed-test
@@ -86,6 +87,10 @@ BENCH_PYTHON = $(if $(filter file,$(origin PYTHON)),$(shell for p in $(BENCH_CAN
 bench:
 	@$(MAKE) --no-print-directory VENV="$(BENCH_VENV)" PYTHON="$(BENCH_PYTHON)" "$(BENCH_VENV)/.installed-rivals"
 	$(BENCH_VENV)/bin/python -m benchmarks $(BENCH)
+
+bench-bridge:
+	@$(MAKE) --no-print-directory VENV="$(BENCH_VENV)" PYTHON="$(BENCH_PYTHON)" "$(BENCH_VENV)/.installed-bench"
+	$(BENCH_VENV)/bin/python -m benchmarks.bridge $(BENCH)
 
 $(VENV)/.installed-rivals: $(VENV)/.installed-bench benchmarks/requirements.txt
 	$(PIP) install --quiet --requirement benchmarks/requirements.txt

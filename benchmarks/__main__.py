@@ -37,10 +37,15 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--memory", action="store_true", help="only the memory while many messages pass: one round, under a minute each")
     parser.add_argument("--no-growth", action="store_true", help="neither the growth curves nor the memory")
     parser.add_argument("--output", type=Path, metavar="DIRECTORY", help="store results here, and leave the documentation as it is")
+    parser.add_argument(
+        "--missing", action="store_true", help="only the scenarios that are not stored, of all clients, and store them beside the others"
+    )
     parser.add_argument("--documents", action="store_true", help="measure nothing: write tables and plots from the stored results")
     given = parser.parse_args(arguments)
     if (given.growth or given.memory) and (given.no_growth or given.scenarios):
         parser.error("--growth and --memory go neither with --no-growth nor with --scenarios")
+    if given.missing and (given.growth or given.memory or given.scenarios or given.only or given.count or given.rounds or given.output):
+        parser.error("--missing goes with none of the options that choose what is measured, how often, or where it is stored")
     for option in ("rounds", "count"):
         if getattr(given, option) is not None and getattr(given, option) < 1:
             parser.error(f"--{option} is 1 or more")
@@ -60,6 +65,8 @@ def _chosen(kind: str, names: str | None, known: Sequence[str]) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and store. Returns 1 where a measurement failed."""
     given = _arguments(arguments)
+    if given.missing:
+        return _measure_missing(given.limit)
     scenario_names = _chosen("scenario", given.scenarios, [scenario.name for scenario in SCENARIOS])
     client_names = _chosen("client", given.only, ORDER)
     if given.documents:
@@ -92,6 +99,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed = sum("error" in sample for sample in samples)
     print(f"\n{len(samples)} measurements, {failed} failed, {time.monotonic() - begun:.0f} s")
     return 1 if failed else 0
+
+
+def _measure_missing(limit: float) -> int:
+    """Measure the scenarios that are not stored, with the same clients as the others, and store them beside these."""
+    result = results.load(results.SCENARIOS_FILE)
+    stored = [scenario["name"] for scenario in result["scenarios"]]
+    scenarios = [scenario for scenario in SCENARIOS if scenario.name not in stored]
+    with tempfile.TemporaryDirectory(prefix="benchmarks-") as build:
+        contestants, missing = find(ORDER, Path(build))
+        now = about(contestants, missing, result["rounds"])
+        for key in ("machine", "versions"):
+            if now[key] != result[key]:
+                raise SystemExit(f"{key}: {now[key]}, and not {result[key]}, with which the others were measured: measure all of them")
+        samples = run_scenarios(contestants, scenarios, result["rounds"], limit)
+        result["unable"] = unable(contestants, SCENARIOS)
+    failed = sum("error" in sample for sample in samples)
+    if failed or not scenarios:
+        print(f"\n{len(samples)} measurements, {failed} failed: nothing was stored")
+        return 1 if failed else 0
+    result.setdefault("added", {})[now["date"]] = [scenario.name for scenario in scenarios]
+    result["scenarios"] = described(SCENARIOS)
+    order = [scenario.name for scenario in SCENARIOS]
+    result["samples"] = sorted([*result["samples"], *samples], key=lambda sample: (sample["round"], order.index(sample["scenario"])))
+    result["summary"] = results.summary(results.tables(result))
+    results.store(results.SCENARIOS_FILE, result)
+    _write_documents()
+    print(f"\n{report.terminal(result)}\n\n{len(samples)} measurements, stored beside the others")
+    return 0
 
 
 def _write_documents() -> None:
@@ -158,6 +193,9 @@ def _memory(
 
 
 def _counted(scenario: Scenario, count: int | None) -> Scenario:
+    if count is not None and scenario.figure == "bytes" and scenario.count == 1:
+        # One large thing.
+        return replace(scenario, size=min(scenario.size, count * 2**20))
     return scenario if count is None else replace(scenario, count=count, warmup=min(scenario.warmup, count))
 
 

@@ -100,9 +100,16 @@ def _feeder(port: int, ca: str) -> Iterator[None]:
 def _streams(port: int, scenario: Scenario) -> Iterator[Streams]:
     streams = Streams(port)
     try:
-        streams.make(work_queue=scenario.work_queue)
-        if scenario.stored:
-            streams.fill(scenario.warmup + scenario.count, scenario.size)
+        if scenario.holds == "keys":
+            streams.make_bucket()
+            if scenario.stored:
+                streams.fill_bucket(scenario.size)
+        elif scenario.holds == "objects":
+            streams.make_object_store()
+        else:
+            streams.make(work_queue=scenario.work_queue)
+            if scenario.stored:
+                streams.fill(scenario.warmup + scenario.count, scenario.size)
         yield streams
     except StreamError as error:
         raise MeasurementError(str(error)) from None
@@ -112,6 +119,11 @@ def _streams(port: int, scenario: Scenario) -> Iterator[Streams]:
 
 def _check(streams: Streams, scenario: Scenario, count: int) -> None:
     """A client that was fast, and did not do it, is not measured."""
+    if scenario.holds:
+        # What it read it has looked at; what it wrote has to be there.
+        if scenario.kind == "kv_put":
+            streams.check_bucket(count)
+        return
     streams.check_stored(count)
     if scenario.stored or scenario.work_queue:
         streams.check_acked(count)

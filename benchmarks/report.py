@@ -206,6 +206,7 @@ def rst_environment(result: dict[str, Any]) -> str:
         f":Machine: {where['cpu']}, {where['cores']} cores, {where['architecture']}",
         f":System: {where['system']}",
         f":Rounds: {result['rounds']}",
+        *(f":Added {date[:10]}: {', '.join(f'``{name}``' for name in names)}" for date, names in result.get("added", {}).items()),
         *(f":{name}: {version}" for name, version in result["versions"].items()),
         *(f":Left out: {name}: {reason}" for name, reason in result["left_out"].items()),
     ]

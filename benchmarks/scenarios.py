@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Figure = Literal["cpu", "elapsed", "bytes"]
+Holds = Literal["", "keys", "objects"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Scenario:
     :ivar feeder: another process publishes or answers.
     :ivar tls: the server demands TLS; :ivar jetstream: it has JetStream, with a new store, and a stream in memory with a consumer.
     :ivar stored: the stream has all the messages before the client starts; :ivar work_queue: it drops what is acked.
+    :ivar holds: the stream is a key-value bucket or an object store; a bucket that is to be read has all its keys before (``stored``).
     :ivar seconds: of :class:`~benchmarks.clients.job.Job`.
     :ivar most_rounds: rounds are many where a figure varies; one that hardly does needs no more than these.
     """
@@ -40,6 +42,7 @@ class Scenario:
     jetstream: bool = False
     stored: bool = False
     work_queue: bool = False
+    holds: Holds = ""
     seconds: float = 3.0
     most_rounds: int = 1000
 
@@ -81,6 +84,26 @@ SCENARIOS: Sequence[Scenario] = (
     Scenario(
         "js_consume", "a durable pull consumer gives 128 bytes out of a stream, and gets an ack for each", "js_consume",
         100_000, 128, warmup=5000, jetstream=True, stored=True,
+    ),
+    Scenario(
+        "kv_put", "``await kv.put`` of 128 bytes, in a loop over 10,000 keys", "kv_put",
+        10_000, 128, warmup=500, unit="key", jetstream=True, holds="keys",
+    ),
+    Scenario(
+        "kv_get", "``await kv.get`` of 128 bytes, in a loop over 10,000 keys", "kv_get",
+        10_000, 128, warmup=500, unit="key", jetstream=True, stored=True, holds="keys",
+    ),
+    Scenario(
+        "kv_get_many", "10,000 keys by one ``await kv.get_many``", "kv_get_many",
+        10_000, 128, warmup=500, unit="key", figure="elapsed", jetstream=True, stored=True, holds="keys",
+    ),
+    Scenario(
+        "os_roundtrip", "an object of 1 MiB is put and got again, one at a time", "os_roundtrip",
+        64, 1_048_576, warmup=4, unit="object", jetstream=True, holds="objects",
+    ),
+    Scenario(
+        "os_memory", "an object of 1 GiB is put and got piece by piece: by how much the process grows meanwhile", "os_memory",
+        1, 1_073_741_824, warmup=0, unit="object", figure="bytes", jetstream=True, holds="objects", most_rounds=3,
     ),
 )  # fmt: skip
 

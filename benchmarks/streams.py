@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from .clients.job import CONSUMER, STREAM, SUBJECT
+from .clients.job import BUCKET, CONSUMER, KEYS, STREAM, SUBJECT
 
 _INBOX = "_INBOX.benchmarks"
 _SECONDS = 30.0
@@ -58,6 +58,35 @@ class Streams:
             self._socket.sendall(message * (min(_BATCH, count - begun) - 1) + with_ack)
             self._answer()
         self.check_stored(count)
+
+    def make_bucket(self) -> None:
+        """Make the key-value bucket, in memory, as ADR-8 says."""
+        options = {"max_msgs_per_subject": 1, "discard": "new", "deny_delete": True, "duplicate_window": 120 * 10**9}
+        self._make_store(f"KV_{BUCKET}", [f"$KV.{BUCKET}.>"], options)
+
+    def make_object_store(self) -> None:
+        """Make the object store, in memory, as ADR-20 says."""
+        self._make_store(f"OBJ_{BUCKET}", [f"$O.{BUCKET}.C.>", f"$O.{BUCKET}.M.>"], {"discard": "new"})
+
+    def _make_store(self, name: str, subjects: list[str], options: Mapping[str, Any]) -> None:
+        config = {"name": name, "subjects": subjects, "storage": "memory", "allow_rollup_hdrs": True, "allow_direct": True, **options}
+        self._ask(f"STREAM.CREATE.{name}", config)
+
+    def fill_bucket(self, size: int) -> None:
+        """Store a value of so many bytes under every key."""
+        value = f"{size}\r\n".encode() + bytes(size) + b"\r\n"
+        subjects = [f"PUB $KV.{BUCKET}.key.{number} ".encode() for number in range(KEYS)]
+        for begun in range(0, KEYS, _BATCH):
+            batch = subjects[begun : begun + _BATCH]
+            self._socket.sendall(b"".join([subject + value for subject in batch[:-1]]) + batch[-1] + f"{_INBOX} ".encode() + value)
+            self._answer()
+        self.check_bucket(KEYS)
+
+    def check_bucket(self, count: int) -> None:
+        """So many values have to have been put."""
+        last = self._ask(f"STREAM.INFO.KV_{BUCKET}", {})["state"]["last_seq"]
+        if last != count:
+            raise StreamError(f"the bucket has stored {last:,} values, not {count:,}")
 
     def check_stored(self, count: int) -> None:
         """The stream has to have stored so many messages, whether they are still there or not."""

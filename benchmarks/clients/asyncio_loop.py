@@ -7,9 +7,10 @@ import ssl
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from . import driver, driver_jetstream
+from . import driver, driver_jetstream, driver_stores
 from .driver import Adapter
 from .driver_jetstream import JetStreamAdapter
+from .driver_stores import StoresAdapter
 from .job import Job
 
 
@@ -43,5 +44,7 @@ def main(adapter: Adapter) -> None:
     kinds: dict[str, Callable[[Any, Job], Coroutine[Any, Any, None]]] = dict(driver.KINDS)
     if isinstance(adapter, JetStreamAdapter):
         kinds.update(driver_jetstream.KINDS)
+    if isinstance(adapter, StoresAdapter):
+        kinds.update(driver_stores.KINDS)
     job = Job.from_command_line(kinds)
     asyncio.run(kinds[job.kind](adapter, job))

@@ -21,6 +21,10 @@ STREAM = "BENCH"
 """The stream that has :data:`SUBJECT`, where a measurement needs one."""
 CONSUMER = "worker"
 """Its durable pull consumer."""
+BUCKET = "BENCH"
+"""The key-value bucket, or the object store, where a measurement needs one."""
+KEYS = 10_000
+"""How many keys the bucket has: ``key.0`` and so on."""
 ASK_KINDS = "kinds"
 """The only argument of a client program that is asked what it can measure; it prints a list in JSON."""
 

@@ -54,6 +54,17 @@ class NatsPy(AsyncioAdapter):
             await js.publish_async(subject, payload)
         await js.publish_async_completed()
 
+    async def bucket(self, js: Any, name: str) -> Any:
+        return await js.key_value(name)
+
+    async def store(self, js: Any, name: str) -> Any:
+        return await js.object_store(name)
+
+    async def get_object(self, store: Any, name: str) -> bytes:
+        got = await store.get(name)
+        data: bytes = got.data
+        return data
+
     async def consume(self, js: Any, progress: Progress) -> None:
         subscription = await js.pull_subscribe_bind(CONSUMER, stream=STREAM)
         while True:

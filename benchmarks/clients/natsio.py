@@ -54,6 +54,16 @@ class Natsio(AsyncioAdapter):
             await js.publish_async(subject, payload)
         await js.publish_async_complete()
 
+    async def bucket(self, js: Any, name: str) -> Any:
+        return await js.key_value(name)
+
+    async def store(self, js: Any, name: str) -> Any:
+        return await js.object_store(name)
+
+    async def get_object(self, store: Any, name: str) -> bytes:
+        data: bytes = await store.get_bytes(name)
+        return data
+
     async def consume(self, js: Any, progress: Progress) -> None:
         consumer = await (await js.stream(STREAM)).consumer(CONSUMER)
         async with consumer.consume() as messages:

@@ -10,7 +10,7 @@ from twisted.internet.task import react
 
 from pynats_twisted import connect
 
-from . import driver, driver_jetstream, ours_growth, ours_memory
+from . import driver, driver_jetstream, driver_stores, ours_growth, ours_memory, ours_stores
 from .driver import Counter
 from .driver_jetstream import Progress
 from .job import CONSUMER, STREAM, Job
@@ -18,8 +18,10 @@ from .job import CONSUMER, STREAM, Job
 _KINDS: dict[str, Callable[[Any, Job], Coroutine[Any, Any, None]]] = {
     **driver.KINDS,
     **driver_jetstream.KINDS,
+    **driver_stores.KINDS,
     **ours_growth.KINDS,
     **ours_memory.KINDS,
+    **ours_stores.KINDS,
 }
 
 
@@ -74,6 +76,16 @@ class Ours:
             await js.publish_async_room()
             js.publish_async(subject, payload)
         await js.publish_async_complete()
+
+    async def bucket(self, js: Any, name: str) -> Any:
+        return await js.key_value(name)
+
+    async def store(self, js: Any, name: str) -> Any:
+        return await js.object_store(name)
+
+    async def get_object(self, store: Any, name: str) -> bytes:
+        data: bytes = await store.get(name)
+        return data
 
     async def consume(self, js: Any, progress: Progress) -> None:
         consumer = await js.consumer(STREAM, CONSUMER)
