@@ -147,7 +147,8 @@ class Interop:
                 await kv.purge("w.a")
                 await kv.put("w.end", b"2")
                 wanted = [["w.first", "0", "PUT"], ["w.a", "1", "PUT"], ["w.a", "", "DEL"], ["w.a", "", "PURGE"], ["w.end", "2", "PUT"]]
-                self.assertEqual(await theirs, wanted)
+                # A purge removes what was before it, which may not have been read by then.
+                self.assertIn(await theirs, (wanted, [*wanted[:2], *wanted[3:]], [wanted[0], *wanted[3:]]))
                 await self.do("put", key="w.b", value="3")
                 await self.do("delete", key="w.b")
                 await self.do("purge", key="w.b")
@@ -157,7 +158,9 @@ class Interop:
                     entry = await watcher.next(timeout=30.0)
                     if entry is not None:
                         seen.append([entry.key, entry.value.decode(), entry.operation.value])
-            self.assertEqual(seen[-4:], [["w.b", "3", "PUT"], ["w.b", "", "DEL"], ["w.b", "", "PURGE"], ["w.over", "4", "PUT"]])
+            seen = [entry for entry in seen if entry[0] in ("w.b", "w.over")]
+            wanted = [["w.b", "3", "PUT"], ["w.b", "", "DEL"], ["w.b", "", "PURGE"], ["w.over", "4", "PUT"]]
+            self.assertIn(seen, (wanted, [wanted[0], *wanted[2:]], wanted[2:]))
             await self.bye()
 
 
