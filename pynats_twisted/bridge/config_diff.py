@@ -105,6 +105,12 @@ class Difference:
                 self.routes.changed.append(name)
 
 
+def say_the_same(one: BridgeConfig, other: BridgeConfig) -> bool:
+    """Whether two configurations have the same settings, wherever they were read from."""
+    kinds = ("bridge", "admin", "server", "nats", "listen", "routes")
+    return all(essence(getattr(one, kind)) == essence(getattr(other, kind)) for kind in kinds)
+
+
 def essence(value: Any, *, without: tuple[str, ...] = (), values: bool = True) -> Any:
     """What of a part of a configuration counts when two are compared; equal when the parts mean the same.
 

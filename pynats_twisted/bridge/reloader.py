@@ -12,7 +12,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from pynats_twisted.bridge.config import BridgeConfig, read_config
-from pynats_twisted.bridge.config_diff import essence
+from pynats_twisted.bridge.config_diff import say_the_same
 from pynats_twisted.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -26,6 +26,15 @@ WATCH_INTERVAL: Final = 2.0
 """Seconds between two looks at a file that is watched."""
 
 _log = Logger()
+
+
+def file_signature(path: str) -> tuple[int, int, int] | None:
+    """What is another one when the file is; None where it cannot be looked at."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 class Reloader:
@@ -61,9 +70,7 @@ class Reloader:
             config = self._read()
         except ConfigurationError:
             return "invalid"
-        kinds = ("bridge", "admin", "server", "nats", "listen", "routes")
-        running = self._service.config
-        return "same" if all(essence(getattr(running, kind)) == essence(getattr(config, kind)) for kind in kinds) else "differs"
+        return "same" if say_the_same(self._service.config, config) else "differs"
 
     def _read(self) -> BridgeConfig:
         return read_config(self._path, self._service.factories.values())
@@ -89,22 +96,15 @@ class Reloader:
         looking.clock = reactor
 
         def install() -> None:
-            self._seen = self._look_at_file()
+            self._seen = file_signature(self._path)
             looking.start(WATCH_INTERVAL, now=False).addErrback(lambda failure: _log.failure("the file is not watched any more", failure))
 
         reactor.callWhenRunning(install)
         reactor.addSystemEventTrigger("before", "shutdown", lambda: looking.stop() if looking.running else None)
 
     def _look(self) -> None:
-        found = self._look_at_file()
+        found = file_signature(self._path)
         # A file that is gone just now is being replaced.
         if found is not None and found != self._seen:
             self._seen = found
             self._reload_because("it has changed")
-
-    def _look_at_file(self) -> tuple[int, int, int] | None:
-        try:
-            found = os.stat(self._path)
-        except OSError:
-            return None
-        return found.st_mtime_ns, found.st_size, found.st_ino

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pynats_twisted.bridge.config import BridgeConfig, read_config
-from pynats_twisted.bridge.config_diff import Difference, essence
+from pynats_twisted.bridge.config_diff import Difference, say_the_same
 from pynats_twisted.bridge.config_errors import ConfigError
+from pynats_twisted.bridge.reloader import file_signature
 from pynats_twisted.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pynats_twisted.bridge.admin.bridge import AdminBridge
 
 _UNSEEN = (-1, -1, -1)
-_KINDS = ("bridge", "admin", "nats", "listen", "routes")
 
 
 class ConfigOnDisk:
@@ -26,7 +25,7 @@ class ConfigOnDisk:
 
     def __init__(self, bridge: AdminBridge) -> None:
         self._bridge = bridge
-        self._seen: tuple[int, int, int] = _UNSEEN
+        self._seen: tuple[int, int, int] | None = _UNSEEN
         self._compared: BridgeConfig | None = None
         self._state: dict[str, Any] = {}
 
@@ -35,7 +34,7 @@ class ConfigOnDisk:
         and ``removed`` of the routes.
         """
         config = self._bridge.config
-        seen = _signature(config.filename)
+        seen = file_signature(config.filename)
         if seen != self._seen or config is not self._compared:
             self._seen, self._compared = seen, config
             self._state = {"file": config.filename, "exists": seen is not None, "differs": False, "problems": []}
@@ -47,7 +46,7 @@ class ConfigOnDisk:
         try:
             found = read_config(config.filename, self._bridge.factories.values())
             changes = Difference(config, found)
-            differs = any(essence(getattr(config, kind)) != essence(getattr(found, kind)) for kind in _KINDS)
+            differs = not say_the_same(config, found)
         except ConfigError as error:
             return {"differs": True, "problems": [str(problem) for problem in error.problems]}
         except ConfigurationError as error:
@@ -55,11 +54,3 @@ class ConfigOnDisk:
         routes = asdict(changes.routes)
         del routes["unchanged"]
         return {"differs": differs, **routes}
-
-
-def _signature(filename: str) -> Any:
-    try:
-        stat = os.stat(filename)
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_size, stat.st_ino
