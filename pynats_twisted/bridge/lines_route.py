@@ -14,13 +14,14 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pynats_twisted.bridge.endpoints import with_backlog
-from pynats_twisted.bridge.interfaces import IDescribed, IPausable, IRoute, RouteDescription
+from pynats_twisted.bridge.interfaces import IDescribed, IPausable, IRoute, IRouteFactory, RouteDescription
 from pynats_twisted.bridge.lines_datagrams import LineDatagrams
-from pynats_twisted.bridge.lines_endpoints import DIAL, AllowList, udp_address
+from pynats_twisted.bridge.lines_endpoints import DIAL, AllowList, lines_endpoint_problem, udp_address
 from pynats_twisted.bridge.lines_messages import LineSettings
 from pynats_twisted.bridge.lines_peers import LinePeers
 from pynats_twisted.bridge.loops import LoopGuard
 from pynats_twisted.bridge.publishing import PublishLane
+from pynats_twisted.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IListeningPort, IProtocol, IProtocolFactory
@@ -272,3 +273,27 @@ class _WatchedEndpoint:
     def _failed(self, failure: Failure) -> Failure:
         self._tell(failure)
         return failure
+
+
+@implementer(IRouteFactory)
+class LinesFactory:
+    """A route type whose peers send lines.
+
+    :param route: the class of its routes.
+    :param config_type: that of their keys.
+    """
+
+    def __init__(self, route: type[LinesRoute], config_type: type[LinesBaseConfig]) -> None:
+        self.type_name = route.type_name
+        self.config_type = config_type
+        self._route = route
+
+    def make_route(self, name: str, config: Any, context: Any) -> LinesRoute:
+        """A route, not started.
+
+        :raises ConfigurationError: the endpoint cannot be used.
+        """
+        problem = lines_endpoint_problem(config.endpoint)
+        if problem is not None:
+            raise ConfigurationError(f"endpoint {config.endpoint!r}: {problem}")
+        return self._route(name, config, context)

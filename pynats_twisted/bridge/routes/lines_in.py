@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from zope.interface import implementer
-
-from pynats_twisted.bridge.interfaces import IRoute, IRouteFactory
 from pynats_twisted.bridge.lines_config import LinesInConfig
-from pynats_twisted.bridge.lines_endpoints import lines_endpoint_problem
 from pynats_twisted.bridge.lines_guarantee import guarantee
 from pynats_twisted.bridge.lines_messages import Lines
-from pynats_twisted.bridge.lines_route import LinesRoute
-from pynats_twisted.errors import ConfigurationError
+from pynats_twisted.bridge.lines_route import LinesFactory, LinesRoute
 
 
 class LinesInRoute(LinesRoute):
@@ -46,24 +41,4 @@ class LinesInRoute(LinesRoute):
         return [("send a line", f"printf 'hello\\n' | nc -w 1 {where}")]
 
 
-@implementer(IRouteFactory)
-class LinesInFactory:
-    """The route type ``lines-in``."""
-
-    type_name = "lines-in"
-    config_type = LinesInConfig
-
-    def make_route(self, name: str, config: object, context: object) -> IRoute:
-        """A route, not started.
-
-        :raises ConfigurationError: the endpoint cannot be used.
-        """
-        made: Any = config
-        problem = lines_endpoint_problem(made.endpoint)
-        if problem is not None:
-            raise ConfigurationError(f"endpoint {made.endpoint!r}: {problem}")
-        route: IRoute = LinesInRoute(name, made, context)  # type: ignore[arg-type]
-        return route
-
-
-factory = LinesInFactory()
+factory = LinesFactory(LinesInRoute, LinesInConfig)

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from zope.interface import implementer
-
-from pynats_twisted.bridge.interfaces import IRoute, IRouteFactory
-from pynats_twisted.bridge.lines_endpoints import lines_endpoint_problem
 from pynats_twisted.bridge.lines_guarantee import guarantee
-from pynats_twisted.bridge.lines_route import LinesRoute
+from pynats_twisted.bridge.lines_route import LinesFactory, LinesRoute
 from pynats_twisted.bridge.syslog_config import SyslogConfig
 from pynats_twisted.bridge.syslog_messages import RawSyslogMessages, SyslogMessages
-from pynats_twisted.errors import ConfigurationError
 
 
 class SyslogRoute(LinesRoute):
@@ -37,24 +32,4 @@ class SyslogRoute(LinesRoute):
         return []
 
 
-@implementer(IRouteFactory)
-class SyslogFactory:
-    """The route type ``syslog``."""
-
-    type_name = "syslog"
-    config_type = SyslogConfig
-
-    def make_route(self, name: str, config: object, context: object) -> IRoute:
-        """A route, not started.
-
-        :raises ConfigurationError: the endpoint cannot be used.
-        """
-        made: Any = config
-        problem = lines_endpoint_problem(made.endpoint)
-        if problem is not None:
-            raise ConfigurationError(f"endpoint {made.endpoint!r}: {problem}")
-        route: IRoute = SyslogRoute(name, made, context)  # type: ignore[arg-type]
-        return route
-
-
-factory = SyslogFactory()
+factory = LinesFactory(SyslogRoute, SyslogConfig)
