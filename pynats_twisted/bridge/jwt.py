@@ -156,8 +156,9 @@ def holds(claim: object, wanted: str) -> bool:
 
 
 def _time(value: object) -> float | None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15
-    return float(value) if is_number else None  # type: ignore[arg-type]
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15:
+        return float(value)
+    return None
 
 
 def _decode(data: bytes | str) -> bytes | None:

@@ -98,7 +98,6 @@ class OrderedReader:
         self._watch: IDelayedCall | None = None
         self._wait: IDelayedCall | None = None
         self._seen = 0
-        # How often the next message was too large since one came, and how many had come by then.
         # Requests that are under way: consumers that are made, by their names.
         self._creating: dict[str, Deferred[None]] = {}
         self._deletions = Deletions(js, stream)

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import FirstError, gatherResults
 
+from ..jetstream.direct_batch import MAX_SUBJECTS
+
 if TYPE_CHECKING:
     from ..jetstream.stored import StoredMsg
     from ..jetstream.stream import Stream
-
-# What a server answers for at once.
-_PAGE = 1024
 
 
 async def read_last(stream: Stream, subjects: Sequence[str]) -> list[StoredMsg]:
@@ -20,7 +19,7 @@ async def read_last(stream: Stream, subjects: Sequence[str]) -> list[StoredMsg]:
 
     Where they are many, two requests are always under way: while the messages of one are read, the server looks for those of the other.
     """
-    middle = (len(subjects) // 2 + _PAGE - 1) // _PAGE * _PAGE
+    middle = (len(subjects) // 2 + MAX_SUBJECTS - 1) // MAX_SUBJECTS * MAX_SUBJECTS
     parts = [part for part in (subjects[:middle], subjects[middle:]) if part]
     reading = [stream.get_last_msgs_for(part).collect() for part in parts]
     try:

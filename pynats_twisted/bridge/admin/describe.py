@@ -131,8 +131,9 @@ def described_by_config(config: RouteConfig, listeners: Mapping[str, HTTPListene
         source, target = reads, here
     else:
         source, target = here or reads, writes
-    if not target and isinstance(getattr(config, "subject", None), str):
-        target = [config.subject]  # type: ignore[attr-defined]
+    subject = getattr(config, "subject", None)
+    if not target and isinstance(subject, str):
+        target = [subject]
     commands = [("send a request", http_command(binding, listeners, _needs_token(config))) for binding in bindings]
     commands += [("send a line", command) for command in map(line_command, endpoints) if command]
     commands += [("see what arrives", f"nats sub {quote(subject)}") for subject in _subjects(writes or target)]
